@@ -1,0 +1,117 @@
+//! Bounds that types alone cannot say, as `schema_with` functions. Every string, list and map has a bound: without one
+//! the API server refuses CEL rules over it (kube-facts.md, 6.4).
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// A DNS label, RFC 1123.
+pub(super) const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+fn map(entries: u32, value: u32) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": entries,
+        "additionalProperties": {"type": "string", "maxLength": value},
+    })
+}
+
+/// Attributes and match labels: 32 entries, values like those of labels.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    map(32, 63)
+}
+
+/// Parameters and storage: 32 entries of 4,096 characters.
+pub(super) fn parameters(_: &mut SchemaGenerator) -> Schema {
+    map(32, 4096)
+}
+
+/// Defaults of a Blueprint's parameters: as many as there may be parameters.
+pub(super) fn parameter_defaults(_: &mut SchemaGenerator) -> Schema {
+    map(16, 4096)
+}
+
+/// Outputs of a lease or a resource.
+pub(super) fn outputs(_: &mut SchemaGenerator) -> Schema {
+    map(32, 1024)
+}
+
+/// Outputs of one entry of an inventory.
+pub(super) fn entry_outputs(_: &mut SchemaGenerator) -> Schema {
+    map(16, 1024)
+}
+
+/// A list of host keys as in `known_hosts`, without the host's name.
+pub(super) fn host_keys(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "items": {"type": "string", "maxLength": 1024, "pattern": "^(ssh-|ecdsa-|sk-)"},
+    })
+}
+
+/// A list of short strings, at most 32 of 63 characters.
+pub(super) fn label_values(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 32, "items": {"type": "string", "maxLength": 63}})
+}
+
+/// The names of parameters, each once.
+pub(super) fn parameter_names(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "items": {"type": "string", "maxLength": 63},
+        "x-kubernetes-list-type": "set",
+    })
+}
+
+/// What a teardown needs of its build; each driver has its own form.
+pub(super) fn opaque(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Templates of Kubernetes objects. Not `embedded-resource`: that refuses `${…}` in namespace and labels (api.md, 6).
+pub(super) fn templates(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "items": {
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "required": ["apiVersion", "kind", "metadata"],
+            "properties": {
+                "apiVersion": {"type": "string", "minLength": 1, "maxLength": 317},
+                "kind": {"type": "string", "maxLength": 63, "pattern": "^[A-Z][A-Za-z0-9]*$"},
+                "metadata": {
+                    "type": "object",
+                    "x-kubernetes-preserve-unknown-fields": true,
+                    "required": ["name"],
+                    "properties": {
+                        "name": {"type": "string", "minLength": 1, "maxLength": 512},
+                        "namespace": {"type": "string", "maxLength": 512},
+                    },
+                },
+            },
+        },
+    })
+}
+
+/// Conditions, as Kubernetes has them, in a list keyed by type.
+pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": {"type": "string", "maxLength": 316},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 1024},
+                "message": {"type": "string", "maxLength": 32768},
+                "lastTransitionTime": {"type": "string", "format": "date-time"},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
+            },
+        },
+    })
+}

@@ -1,0 +1,3 @@
+//! The shell: watches → index → lifecycle → driver → one write.
+
+pub mod options;

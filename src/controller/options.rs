@@ -1,0 +1,27 @@
+//! What the controller is started with.
+
+use std::net::SocketAddr;
+
+/// Flags of `drydock controller`; each is an environment variable too.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Where probes and metrics are served; port 0 picks a free one, which is logged
+    #[arg(long, env = "DRYDOCK_HTTP_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub http_address: SocketAddr,
+
+    /// Namespaces whose Blueprints serve leases that name no Blueprint; `*` means all of them
+    #[arg(long, env = "DRYDOCK_SHARED_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    pub shared_namespaces: Vec<String>,
+
+    /// Watch these namespaces only; all of them where none is named
+    #[arg(long, env = "DRYDOCK_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+
+    /// Elect one of several controllers to do the work; nothing but the work saved depends on it
+    #[arg(long, env = "DRYDOCK_LEADER_ELECT")]
+    pub leader_elect: bool,
+
+    /// The namespace of the coordination Lease; default: that of the kubeconfig or service account
+    #[arg(long, env = "DRYDOCK_LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
+    pub leader_election_namespace: Option<String>,
+}

@@ -1,0 +1,5 @@
+//! Drydock: a Kubernetes controller that leases scarce working environments, takes them back on a deadline, and tears
+//! them down without fail. The map of the house is in CONTRIBUTING.md.
+
+pub mod api;
+pub mod controller;

@@ -1,0 +1,3 @@
+//! The `drydock` binary.
+
+fn main() {}
