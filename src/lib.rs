@@ -3,3 +3,5 @@
 
 pub mod api;
 pub mod controller;
+pub mod driver;
+pub mod lifecycle;

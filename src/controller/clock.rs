@@ -1,0 +1,38 @@
+//! Time and ids as handles, so that a simulation can own them.
+
+use crate::api::MicroTime;
+use futures::{FutureExt as _, future::BoxFuture};
+use jiff::Timestamp;
+use std::{sync::Arc, time::Duration};
+
+/// Where the controller gets the time from.
+pub trait Clock: Send + Sync {
+    /// The wall clock.
+    fn now(&self) -> MicroTime;
+
+    /// Ends when so much time has passed; not by the wall clock, which may jump.
+    fn sleep(&self, length: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// A clock that is shared.
+pub type ClockHandle = Arc<dyn Clock>;
+
+/// The machine's own clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the handle that everyone else asks")]
+    fn now(&self) -> MicroTime {
+        Timestamp::now().into()
+    }
+
+    fn sleep(&self, length: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(length).boxed()
+    }
+}
+
+/// How long from one instant to another; nothing where that is past.
+pub fn until(now: MicroTime, then: MicroTime) -> Duration {
+    then.timestamp().duration_since(now.timestamp()).try_into().unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,320 @@
+//! The door: objects come in, from watches and from the answers of writes alike, and out of the index when they are gone.
+
+use super::{Index, Key, ObjectKey, Pool, REMEMBERED, link, unlink};
+use crate::{
+    api::{Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase},
+    lifecycle::{deadline, pool, uid},
+};
+use kube::api::ObjectMeta;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What the index keeps of an object's metadata: no `managedFields` (ten times the memory), no copy that kubectl makes.
+fn strip(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+/// resourceVersions are comparable within a kind (KEP-5504); one that cannot be read is taken as new.
+fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
+}
+
+impl Index {
+    /// Whether this version says nothing new: not newer than what is known, or of an object that is gone.
+    fn is_old(&self, known: Option<&ObjectMeta>, seen: &ObjectMeta) -> bool {
+        self.gone.contains(uid(seen)) || known.is_some_and(|known| version(known) >= version(seen))
+    }
+
+    fn remember(&mut self, meta: &ObjectMeta) {
+        if self.gone.insert(uid(meta).to_owned()) {
+            self.gone_in_order.push_back(uid(meta).to_owned());
+        }
+        if self.gone_in_order.len() > REMEMBERED
+            && let Some(oldest) = self.gone_in_order.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+    }
+
+    /// A version of a lease was seen.
+    pub fn see_lease(&mut self, mut lease: Lease, now: MicroTime) {
+        let key = ObjectKey::of(&lease.metadata);
+        let known = self.leases.get(&key).cloned();
+        if self.is_old(known.as_ref().map(|l| &l.metadata), &lease.metadata) {
+            return;
+        }
+        strip(&mut lease.metadata);
+        let lease = Arc::new(lease);
+        if let Some(known) = &known {
+            self.forget_lease(&key, known);
+        }
+        self.lease_uids.insert(uid(&lease.metadata).to_owned(), key.clone());
+        if let Some(bound) = lease.resource_ref().filter(|_| lease.phase() != LeasePhase::Destroyed) {
+            link(&mut self.bound, bound.uid.clone(), &key);
+        }
+        self.leases.insert(key.clone(), lease.clone());
+        self.dirty.push(Key::Lease(key.clone()));
+        let promise = |l: &Lease| (l.phase(), l.attempt(), l.resource_ref().cloned());
+        if known.as_deref().map(promise) != Some(promise(&lease)) {
+            self.claimants_look(uid(&lease.metadata), now);
+        }
+        self.requeue(&key, now);
+    }
+
+    /// A lease is gone; `seen` is its last version.
+    pub fn lose_lease(&mut self, seen: &ObjectMeta, now: MicroTime) {
+        self.remember(seen);
+        let key = ObjectKey::of(seen);
+        let Some(known) = self.leases.get(&key).filter(|l| uid(&l.metadata) == uid(seen)).cloned() else { return };
+        self.forget_lease(&key, &known);
+        self.leases.remove(&key);
+        self.requeue(&key, now);
+        self.dirty.push(Key::Lease(key));
+        self.claimants_look(uid(seen), now);
+    }
+
+    fn forget_lease(&mut self, key: &ObjectKey, known: &Lease) {
+        self.lease_uids.remove(uid(&known.metadata));
+        if let Some(bound) = known.resource_ref() {
+            unlink(&mut self.bound, &bound.uid, key);
+        }
+    }
+
+    /// The resources that claim a lease look at it; one whose claim has ended may have room for the next.
+    fn claimants_look(&mut self, lease: &str, now: MicroTime) {
+        for key in self.claimed.get(lease).cloned().unwrap_or_default() {
+            self.dirty.push(Key::Resource(key.clone()));
+            self.offer(&key, now);
+        }
+    }
+
+    /// A version of a resource was seen.
+    pub fn see_resource(&mut self, mut resource: Resource, now: MicroTime) {
+        let key = ObjectKey::of(&resource.metadata);
+        let known = self.resources.get(&key).cloned();
+        if self.is_old(known.as_ref().map(|r| &r.metadata), &resource.metadata) {
+            return;
+        }
+        strip(&mut resource.metadata);
+        let resource = Arc::new(resource);
+        if let Some(known) = &known {
+            self.forget_resource(&key, known);
+        }
+        for claim in resource.claims() {
+            link(&mut self.claimed, claim.uid.clone(), &key);
+        }
+        link(&mut self.owned, resource.spec.blueprint_ref.uid.clone(), &key);
+        if resource.phase() == ResourcePhase::Pending
+            && let Some(lease) = &resource.spec.requested_for
+        {
+            link(&mut self.building, lease.uid.clone(), &key);
+        }
+        if let Some(identity) = self.identity(&resource) {
+            link(&mut self.identities, (key.namespace.clone(), identity.clone()), &key);
+            self.identity_of.insert(key.clone(), identity);
+        }
+        self.count(&resource, 1);
+        self.resources.insert(key.clone(), resource.clone());
+        self.dirty.push(Key::Resource(key.clone()));
+        self.note_build(known.as_deref(), &resource, now);
+        self.leases_look(known.as_deref(), Some(&resource), now);
+        let counted = |r: &Resource| pool::bucket(r);
+        if known.as_deref().map(counted) != Some(counted(&resource)) {
+            self.blueprint_looks(&resource);
+        }
+        self.offer(&key, now);
+    }
+
+    /// A resource is gone; `seen` is its last version.
+    pub fn lose_resource(&mut self, seen: &ObjectMeta, now: MicroTime) {
+        self.remember(seen);
+        let key = ObjectKey::of(seen);
+        let Some(known) = self.resources.get(&key).filter(|r| uid(&r.metadata) == uid(seen)).cloned() else { return };
+        self.forget_resource(&key, &known);
+        self.resources.remove(&key);
+        self.offer(&key, now);
+        self.leases_look(Some(&known), None, now);
+        self.blueprint_looks(&known);
+        self.dirty.push(Key::Resource(key.clone()));
+        // Its slot is vacant, and so is what stands there in the world, for whichever Blueprint of the namespace lists it.
+        let neighbours: Vec<_> = self.blueprints.keys().filter(|b| b.namespace == key.namespace).cloned().collect();
+        for blueprint in neighbours {
+            self.order(&blueprint, now);
+        }
+    }
+
+    fn forget_resource(&mut self, key: &ObjectKey, known: &Resource) {
+        for claim in known.claims() {
+            unlink(&mut self.claimed, &claim.uid, key);
+        }
+        unlink(&mut self.owned, &known.spec.blueprint_ref.uid, key);
+        if let Some(lease) = &known.spec.requested_for {
+            unlink(&mut self.building, &lease.uid, key);
+        }
+        if let Some(identity) = self.identity_of.remove(key) {
+            unlink(&mut self.identities, &(key.namespace.clone(), identity), key);
+        }
+        self.count(known, -1);
+    }
+
+    /// What stands there in the world: as built, or as its entry says.
+    fn identity(&self, resource: &Resource) -> Option<String> {
+        let pool = self.pool_of(resource).map(|(_, pool)| pool);
+        let driver = self.drivers.of_resource(resource, pool.map(|p| &*p.object))?;
+        driver.identity(resource).or_else(|| {
+            let slots = pool?.slots.as_ref()?;
+            slots.iter().find(|slot| Some(slot.name.as_str()) == resource.slot())?.identity.clone()
+        })
+    }
+
+    fn count(&mut self, resource: &Resource, by: i64) {
+        let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) else { return };
+        if let Some(pool) = self.blueprints.get_mut(&key) {
+            pool::count(&mut pool.counts, pool::bucket(resource), by);
+        }
+    }
+
+    /// Builds that fail back off on their Blueprint: 10 s doubling to 5 m.
+    fn note_build(&mut self, known: Option<&Resource>, resource: &Resource, now: MicroTime) {
+        if !known.is_none_or(|known| known.phase() == ResourcePhase::Pending) {
+            return;
+        }
+        let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) else { return };
+        match resource.phase() {
+            ResourcePhase::Broken if known.is_some() => self.build_failed(&key, now),
+            ResourcePhase::Active => {
+                if let Some(pool) = self.blueprints.get_mut(&key) {
+                    pool.failures = 0;
+                    pool.next_build_at = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One more build of this Blueprint has failed.
+    pub fn build_failed(&mut self, key: &ObjectKey, now: MicroTime) {
+        if let Some(pool) = self.blueprints.get_mut(key) {
+            pool.failures += 1;
+            pool.next_build_at = Some(now.after(deadline::build_back_off(pool.failures)));
+            self.dirty.push(Key::Blueprint(key.clone()));
+        }
+    }
+
+    /// The leases that a resource claims, claimed, or is bound to look at it, where what concerns them has changed.
+    fn leases_look(&mut self, known: Option<&Resource>, seen: Option<&Resource>, now: MicroTime) {
+        let Some(any) = seen.or(known) else { return };
+        let concern = |r: &Resource| (r.phase(), r.status.as_ref().and_then(|s| s.expires_at));
+        let changed = known.map(concern) != seen.map(concern);
+        let claims = |r: Option<&Resource>| -> BTreeMap<String, i64> {
+            r.map(|r| r.claims().iter().map(|c| (c.uid.clone(), c.attempt)).collect()).unwrap_or_default()
+        };
+        let (before, after) = (claims(known), claims(seen));
+        let mut looking: Vec<ObjectKey> = Vec::new();
+        for uid in before.keys().chain(after.keys()) {
+            if (changed || before.get(uid) != after.get(uid))
+                && let Some(key) = self.lease_uids.get(uid)
+            {
+                looking.push(key.clone());
+            }
+        }
+        if changed {
+            looking.extend(self.bound.get(uid(&any.metadata)).into_iter().flatten().cloned());
+        }
+        if let Some(lease) = any.spec.requested_for.as_ref().and_then(|l| self.lease_uids.get(&l.uid)) {
+            looking.push(lease.clone());
+        }
+        looking.sort();
+        looking.dedup();
+        for key in looking {
+            self.dirty.push(Key::Lease(key.clone()));
+            self.requeue(&key, now);
+        }
+    }
+
+    fn blueprint_looks(&mut self, resource: &Resource) {
+        if let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) {
+            self.dirty.push(Key::Blueprint(key));
+        }
+    }
+
+    /// A version of a Blueprint was seen.
+    pub fn see_blueprint(&mut self, mut blueprint: Blueprint, now: MicroTime) {
+        let key = ObjectKey::of(&blueprint.metadata);
+        let known = self.blueprints.get(&key).map(|pool| pool.object.clone());
+        if self.is_old(known.as_ref().map(|b| &b.metadata), &blueprint.metadata) {
+            return;
+        }
+        strip(&mut blueprint.metadata);
+        let asks = |b: &Blueprint| (b.metadata.uid.clone(), b.metadata.deletion_timestamp.clone(), b.spec.clone());
+        let changed = known.as_deref().map(asks) != Some(asks(&blueprint));
+        let finalizer = |b: &Blueprint| crate::lifecycle::has_finalizer(&b.metadata);
+        let ready = known.as_deref().is_none_or(|known| finalizer(known) != finalizer(&blueprint));
+        self.dirty.push(Key::Blueprint(key.clone()));
+        if let Some(pool) = self.blueprints.get_mut(&key)
+            && !changed
+        {
+            pool.object = Arc::new(blueprint);
+            if ready {
+                self.order(&key, now);
+            }
+            return;
+        }
+        if let Some(known) = &known {
+            self.blueprint_uids.remove(uid(&known.metadata));
+        }
+        let id = uid(&blueprint.metadata).to_owned();
+        self.blueprint_uids.insert(id.clone(), key.clone());
+        let mut pool = Pool::new(Arc::new(blueprint));
+        let owned = self.owned.get(&id).cloned().unwrap_or_default();
+        for resource in owned.iter().filter_map(|r| self.resources.get(r)) {
+            pool::count(&mut pool.counts, pool::bucket(resource), 1);
+        }
+        if let Some(before) = self.blueprints.remove(&key) {
+            pool.failures = before.failures;
+            // Its next pass carries them out, or finds that the slot is no more.
+            pool.orders = before.orders;
+        }
+        self.blueprints.insert(key.clone(), pool);
+        self.dirty.extend(owned.into_iter().map(Key::Resource));
+        self.rebuild(&key, now);
+    }
+
+    /// A Blueprint is gone; `seen` is its last version.
+    pub fn lose_blueprint(&mut self, seen: &ObjectMeta, now: MicroTime) {
+        self.remember(seen);
+        let key = ObjectKey::of(seen);
+        if self.blueprints.get(&key).is_none_or(|pool| uid(&pool.object.metadata) != uid(seen)) {
+            return;
+        }
+        self.blueprint_uids.remove(uid(seen));
+        for lease in self.blueprints.remove(&key).into_iter().flat_map(|pool| pool.orders.into_values()) {
+            if let Some(waiter) = self.waiters.get_mut(&lease) {
+                waiter.ordered = None;
+            }
+        }
+        let owned = self.owned.get(uid(seen)).cloned().unwrap_or_default();
+        self.dirty.extend(owned.into_iter().map(Key::Resource));
+        self.dirty.push(Key::Blueprint(key.clone()));
+        self.rebuild(&key, now);
+    }
+
+    /// The labels of a namespace were seen; `None` where it is gone.
+    pub fn see_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>, now: MicroTime) {
+        let namespaces = self.namespaces.get_or_insert_default();
+        let before = match labels.clone() {
+            Some(labels) => namespaces.insert(name.to_owned(), labels),
+            None => namespaces.remove(name),
+        };
+        if before != labels {
+            self.rebuild_all(now);
+        }
+    }
+
+    /// Namespaces may not be read: Blueprints that select them by label cannot be followed.
+    pub fn namespaces_are_unreadable(&mut self) {
+        self.namespaces = None;
+    }
+}

@@ -1,0 +1,465 @@
+//! Who is offered what: the ladder reuse → build → wait (design.md, 5). It keeps one thing true after every event: no
+//! lease that waits fits a resource with room that is not offered already, nor a vacant slot that may be built in. So each
+//! event looks only at what it has changed.
+//!
+//! An offer (lease ↔ resource) and an order (lease ↔ slot) are taken back only by the pass that they were made to, when
+//! it has ended: then the index shows what came of it.
+
+use super::{Index, Key, ObjectKey, Pool, Waiter, Wants, slot_state};
+use crate::{
+    api::{
+        Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, blueprint::Placement, slot_name, step::Slot,
+    },
+    lifecycle::{
+        has_finalizer, is_deleting,
+        matching::{self, Admission},
+        pool::{self, SlotState},
+        queue, uid,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+impl Pool {
+    pub(super) fn new(object: Arc<Blueprint>) -> Self {
+        Self {
+            object,
+            slots: None,
+            taken: Vec::new(),
+            counts: Default::default(),
+            free: BTreeSet::new(),
+            queue: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            failures: 0,
+            next_build_at: None,
+        }
+    }
+
+    fn may_build(&self, now: MicroTime) -> bool {
+        // B1: creates nothing before its own object was read with the finalizer.
+        has_finalizer(&self.object.metadata)
+            && pool::grants(&self.object, SlotState::Current)
+            && self.next_build_at.is_none_or(|at| at <= now)
+    }
+
+    /// How many more resources the limit allows, those counted that are ordered.
+    fn allowance(&self) -> usize {
+        let used = usize::try_from(pool::live(&self.counts)).unwrap_or(0) + self.orders.len();
+        let limit = self.object.spec.limits.max_resources.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        limit.saturating_sub(used)
+    }
+}
+
+impl Index {
+    /// All queues are made anew.
+    pub(super) fn rebuild_all(&mut self, now: MicroTime) {
+        let keys: Vec<_> = self.blueprints.keys().cloned().collect();
+        for key in &keys {
+            self.list_slots(key);
+        }
+        let waiting: Vec<_> = self.leases.keys().cloned().collect();
+        for lease in &waiting {
+            self.enqueue(lease, now);
+        }
+        for key in &keys {
+            self.offer_all(key, now);
+        }
+        for key in &keys {
+            self.order(key, now);
+        }
+    }
+
+    /// A Blueprint has come, changed or gone: its slots, those of its neighbours (`HostTaken`), and the queues of the
+    /// leases that it could serve.
+    pub(super) fn rebuild(&mut self, key: &ObjectKey, now: MicroTime) {
+        let neighbours: Vec<_> = self.blueprints.keys().filter(|b| b.namespace == key.namespace).cloned().collect();
+        for neighbour in &neighbours {
+            self.list_slots(neighbour);
+        }
+        let type_ = self.blueprints.get(key).map(|pool| pool.object.spec.resource_type.clone());
+        let concerned = |lease: &Lease, waiter: Option<&Waiter>| {
+            lease.phase() == LeasePhase::Pending
+                && (type_.as_deref() == Some(&lease.spec.resource_type)
+                    || waiter.is_some_and(|w| w.queues.iter().any(|(queue, _)| queue == key)))
+        };
+        let waiting: Vec<_> = self
+            .leases
+            .iter()
+            .filter(|(k, lease)| concerned(lease, self.waiters.get(*k)))
+            .map(|(k, _)| k.clone())
+            .collect();
+        for lease in &waiting {
+            self.enqueue(lease, now);
+            self.dirty.push(Key::Lease(lease.clone()));
+        }
+        for neighbour in &neighbours {
+            self.offer_all(neighbour, now);
+        }
+        for neighbour in &neighbours {
+            self.order(neighbour, now);
+        }
+        // What it no longer serves may be served elsewhere.
+        for lease in &waiting {
+            self.serve(lease, now);
+        }
+    }
+
+    /// Asks the driver for a Blueprint's slots. An entry whose machine an older Blueprint of the namespace lists too is
+    /// shown disabled: it is offered by the older one only.
+    fn list_slots(&mut self, key: &ObjectKey) {
+        let Some(pool) = self.blueprints.get(key) else { return };
+        let listed = |b: &Blueprint| self.drivers.of_blueprint(b).and_then(|d| d.slots(b));
+        let age = |b: &Blueprint| {
+            (b.metadata.creation_timestamp.as_ref().map(|t| t.0), b.metadata.name.clone().unwrap_or_default())
+        };
+        let mine = age(&pool.object);
+        let mut taken = Vec::new();
+        let slots = listed(&pool.object).map(|mut slots| {
+            let older = |(other, pool): &(&ObjectKey, &Pool)| {
+                other.namespace == key.namespace && age(&pool.object) < mine && !is_deleting(&pool.object.metadata)
+            };
+            let theirs: BTreeSet<String> = self
+                .blueprints
+                .iter()
+                .filter(older)
+                .filter_map(|(_, pool)| listed(&pool.object))
+                .flatten()
+                .filter_map(|slot| slot.identity)
+                .collect();
+            for slot in &mut slots {
+                if slot.identity.as_ref().is_some_and(|identity| theirs.contains(identity)) {
+                    slot.enabled = false;
+                    taken.push(slot.name.clone());
+                }
+            }
+            Arc::new(slots)
+        });
+        let owned = self.owned.get(uid(&pool.object.metadata)).cloned().unwrap_or_default();
+        if let Some(pool) = self.blueprints.get_mut(key)
+            && (pool.slots != slots || pool.taken != taken)
+        {
+            pool.slots = slots;
+            pool.taken = taken;
+            self.dirty.push(Key::Blueprint(key.clone()));
+            self.dirty.extend(owned.into_iter().map(Key::Resource));
+        }
+    }
+
+    /// A lease or what it is claimed by has changed: it waits, or waits no more.
+    pub(super) fn requeue(&mut self, key: &ObjectKey, now: MicroTime) {
+        if self.synced {
+            self.enqueue(key, now);
+            self.serve(key, now);
+        }
+    }
+
+    /// Puts a lease into the queues of the Blueprints that may serve it, or takes it out of them.
+    fn enqueue(&mut self, key: &ObjectKey, now: MicroTime) {
+        let waits = self.leases.get(key).filter(|lease| self.synced && queue::waits(lease, now)).cloned();
+        let before = self.waiters.remove(key);
+        let before_wants = before.as_ref().map(|w| w.wants.clone()).unwrap_or_default();
+        for (blueprint, place) in before.iter().flat_map(|w| &w.queues) {
+            self.leave(blueprint, &before_wants, place, waits.is_none());
+        }
+        let Some(lease) = waits else { return };
+        let queues: Vec<_> = self
+            .candidates(&lease)
+            .into_iter()
+            .filter(|(_, admission)| *admission == Admission::Admitted)
+            .filter_map(|(blueprint, _)| {
+                let place = queue::place(&lease, &self.blueprints.get(&blueprint)?.object.spec.lease);
+                Some((blueprint, place))
+            })
+            .collect();
+        let wants = Wants { selector: lease.spec.selector.clone(), parameters: lease.spec.parameters.clone() };
+        let news = before.as_ref().is_none_or(|w| w.queues != queues);
+        let mut waiter = Waiter { wants, queues, offered: None, ordered: None, places: BTreeMap::new(), told: None };
+        if let Some(before) = before {
+            waiter.offered = before.offered;
+            waiter.ordered = before.ordered;
+            waiter.told = before.told;
+            if !news {
+                waiter.places = before.places;
+            }
+        }
+        let open = waiter.offered.is_none() && !self.is_claimed(&lease);
+        for (blueprint, place) in &waiter.queues {
+            if let Some(pool) = self.blueprints.get_mut(blueprint) {
+                if open {
+                    pool.queue.entry(waiter.wants.clone()).or_default().insert(place.clone(), key.clone());
+                }
+                if news {
+                    self.moved.insert(blueprint.clone(), true);
+                }
+            }
+        }
+        self.waiters.insert(key.clone(), waiter);
+    }
+
+    fn leave(&mut self, blueprint: &ObjectKey, wants: &Wants, place: &queue::Place, for_good: bool) {
+        let Some(pool) = self.blueprints.get_mut(blueprint) else { return };
+        if let Some(class) = pool.queue.get_mut(wants) {
+            class.remove(place);
+            if class.is_empty() {
+                pool.queue.remove(wants);
+            }
+        }
+        if for_good {
+            self.moved.insert(blueprint.clone(), true);
+            self.dirty.push(Key::Blueprint(blueprint.clone()));
+        }
+    }
+
+    /// A claim for its present attempt is there to be taken up, or to be given up by raising the attempt.
+    pub(super) fn is_claimed(&self, lease: &Lease) -> bool {
+        let id = uid(&lease.metadata);
+        let claims = self.claimed.get(id).into_iter().flatten().filter_map(|key| self.resources.get(key));
+        claims.flat_map(|r| r.claims()).any(|c| c.uid == id && c.attempt == lease.attempt())
+    }
+
+    /// The Blueprints that a lease may ask, in the order in which it tries them, with what they say to its namespace.
+    pub(super) fn candidates(&self, lease: &Lease) -> Vec<(ObjectKey, Admission)> {
+        let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
+        let labels = self.namespaces.as_ref().and_then(|namespaces| namespaces.get(namespace));
+        let mut candidates: Vec<_> = self
+            .blueprints
+            .iter()
+            .filter(|(_, pool)| matching::is_candidate(lease, &pool.object, &self.shared))
+            .map(|(key, pool)| (key.clone(), &pool.object, matching::admission(&pool.object, namespace, labels)))
+            .collect();
+        candidates.sort_by(|(_, a, _), (_, b, _)| matching::preference(lease, a).cmp(&matching::preference(lease, b)));
+        candidates.into_iter().map(|(key, _, admission)| (key, admission)).collect()
+    }
+
+    /// The ladder, for one lease: a resource with room, else a vacant slot, else it waits.
+    fn serve(&mut self, key: &ObjectKey, now: MicroTime) {
+        let Some(lease) = self.leases.get(key).cloned() else { return };
+        let Some(waiter) = self.waiters.get(key) else { return };
+        if waiter.offered.is_some() || self.is_claimed(&lease) {
+            return;
+        }
+        let queues: Vec<_> = waiter.queues.iter().map(|(blueprint, _)| blueprint.clone()).collect();
+        if let Some(resource) = queues.iter().find_map(|blueprint| self.best_free(blueprint, &lease, now)) {
+            return self.make_offer(key, &resource);
+        }
+        if waiter.ordered.is_some() || self.building.contains_key(uid(&lease.metadata)) {
+            // One build in flight for each lease.
+            return;
+        }
+        for blueprint in queues {
+            if let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot)) {
+                return self.make_order(key, &blueprint, slot.name);
+            }
+        }
+    }
+
+    /// Where there is a choice a lease gets a resource that outlives it, else the one that lives longest.
+    fn best_free(&self, blueprint: &ObjectKey, lease: &Lease, now: MicroTime) -> Option<ObjectKey> {
+        let pool = self.blueprints.get(blueprint)?;
+        let end = |r: &Resource| r.status.as_ref().and_then(|s| s.expires_at);
+        let needed = lease.spec.expires_at.or(lease.spec.ttl.map(|ttl| now.after(ttl)));
+        let outlives = |r: &Resource| end(r).is_none_or(|end| needed.is_some_and(|needed| needed <= end));
+        let fitting = pool
+            .free
+            .iter()
+            .filter_map(|(_, key)| self.resources.get(key).map(|r| (key, r)))
+            .filter(|(_, r)| matching::fits(&lease.spec, r, &pool.object.spec.resource, now));
+        let mut longest: Option<(&ObjectKey, &Arc<Resource>)> = None;
+        for (key, resource) in fitting {
+            if outlives(resource) {
+                return Some(key.clone());
+            }
+            if longest.is_none_or(|(_, l)| end(l) < end(resource)) {
+                longest = Some((key, resource));
+            }
+        }
+        longest.map(|(key, _)| key.clone())
+    }
+
+    fn make_offer(&mut self, lease: &ObjectKey, resource: &ObjectKey) {
+        let Some(waiter) = self.waiters.get_mut(lease) else { return };
+        waiter.offered = Some(resource.clone());
+        let (queues, wants) = (waiter.queues.clone(), waiter.wants.clone());
+        for (blueprint, place) in &queues {
+            self.leave(blueprint, &wants, place, false);
+        }
+        self.offers.entry(resource.clone()).or_default().push(lease.clone());
+        self.dirty.push(Key::Resource(resource.clone()));
+        self.refile(resource);
+    }
+
+    /// Files a resource among those with room, or takes it out. Returns whether it has room.
+    fn refile(&mut self, key: &ObjectKey) -> bool {
+        if let Some((blueprint, score)) = self.filed.remove(key)
+            && let Some(pool) = self.blueprints.get_mut(&blueprint)
+        {
+            pool.free.remove(&(score, key.clone()));
+        }
+        let filed = self.resources.get(key).and_then(|resource| {
+            let (blueprint, pool) = self.pool_of(resource)?;
+            let filled = i64::try_from(resource.claims().len()).unwrap_or(0);
+            let score = if pool.object.spec.placement == Placement::Pack { -filled } else { filled };
+            (self.room(key, resource, pool) > 0).then(|| (blueprint.clone(), score))
+        });
+        let Some((blueprint, score)) = filed else { return false };
+        if let Some(pool) = self.blueprints.get_mut(&blueprint) {
+            pool.free.insert((score, key.clone()));
+        }
+        self.filed.insert(key.clone(), (blueprint, score));
+        true
+    }
+
+    /// A resource may have room: it is offered to the first in order whom it fits.
+    pub(super) fn offer(&mut self, key: &ObjectKey, now: MicroTime) {
+        if !self.synced {
+            return;
+        }
+        while self.refile(key) {
+            let Some(lease) = self.first_for_resource(key, now) else { return };
+            self.make_offer(&lease, key);
+        }
+    }
+
+    fn offer_all(&mut self, blueprint: &ObjectKey, now: MicroTime) {
+        let Some(pool) = self.blueprints.get(blueprint) else { return };
+        for resource in self.owned.get(uid(&pool.object.metadata)).cloned().unwrap_or_default() {
+            self.offer(&resource, now);
+        }
+    }
+
+    fn first_for_resource(&self, key: &ObjectKey, now: MicroTime) -> Option<ObjectKey> {
+        let resource = self.resources.get(key)?;
+        let (_, pool) = self.pool_of(resource)?;
+        let policy = &pool.object.spec.resource;
+        let waits = |lease: &ObjectKey| self.leases.get(lease).filter(|l| queue::waits(l, now));
+        let head = |class: &BTreeMap<queue::Place, ObjectKey>| {
+            let (place, key, lease) = class.iter().find_map(|(p, k)| Some((p.clone(), k.clone(), waits(k)?)))?;
+            matching::fits(&lease.spec, resource, policy, now).then_some((place, key))
+        };
+        pool.queue.values().filter_map(head).min().map(|(_, lease)| lease)
+    }
+
+    /// A slot of a Blueprint in which something may be built now, and which will do.
+    fn vacant_slot(&self, key: &ObjectKey, now: MicroTime, will_do: impl Fn(&Slot) -> bool) -> Option<Slot> {
+        let pool = self.blueprints.get(key)?;
+        if !pool.may_build(now) || pool.allowance() == 0 {
+            return None;
+        }
+        let name = |slot: &str| ObjectKey::new(&key.namespace, &slot_name(&key.name, slot));
+        let vacant = |slot: &str| !pool.orders.contains_key(slot) && !self.resources.contains_key(&name(slot));
+        if let Some(slots) = &pool.slots {
+            let fit = |slot: &&Slot| slot.enabled && will_do(slot) && vacant(&slot.name) && !self.is_held(key, slot);
+            return slots.iter().find(fit).cloned();
+        }
+        // A pool of resources that are all alike: any vacant number will do.
+        let driver = self.drivers.of_blueprint(&pool.object)?;
+        let slot = Slot {
+            name: (0..pool.object.spec.limits.max_resources?).map(|n| n.to_string()).find(|slot| vacant(slot))?,
+            attributes: pool.object.spec.attributes.clone(),
+            template_hash: driver.template_hash(&pool.object),
+            enabled: true,
+            identity: None,
+        };
+        will_do(&slot).then_some(slot)
+    }
+
+    /// What stands there in the world is held by another Blueprint's resource still.
+    fn is_held(&self, key: &ObjectKey, slot: &Slot) -> bool {
+        slot.identity.as_ref().is_some_and(|identity| {
+            let holders = self.identities.get(&(key.namespace.clone(), identity.clone()));
+            let own = self.blueprints.get(key).map(|pool| uid(&pool.object.metadata));
+            holders.into_iter().flatten().filter_map(|r| self.resources.get(r)).any(|resource| {
+                resource.phase() != ResourcePhase::Destroyed && Some(resource.spec.blueprint_ref.uid.as_str()) != own
+            })
+        })
+    }
+
+    /// Slots may be vacant: one is ordered for each waiting lease that fits and has no build in flight, in order.
+    pub(super) fn order(&mut self, key: &ObjectKey, now: MicroTime) {
+        if !self.synced {
+            return;
+        }
+        loop {
+            if self.vacant_slot(key, now, |_| true).is_none() {
+                return;
+            }
+            let Some(pool) = self.blueprints.get(key) else { return };
+            let wanted = pool.queue.values().filter_map(|class| {
+                let mut unserved = class.iter().filter_map(|(place, lease)| {
+                    let object = self.leases.get(lease).filter(|l| queue::waits(l, now))?;
+                    let in_flight = self.building.contains_key(uid(&object.metadata))
+                        || self.waiters.get(lease).is_some_and(|w| w.ordered.is_some());
+                    (!in_flight).then_some((place, lease, object))
+                });
+                let (place, lease, object) = unserved.next()?;
+                let slot = self.vacant_slot(key, now, |slot| matching::fits_slot(&object.spec, slot))?;
+                Some((place.clone(), lease.clone(), slot.name))
+            });
+            let Some((_, lease, slot)) = wanted.min() else { return };
+            self.make_order(&lease, key, slot);
+        }
+    }
+
+    fn make_order(&mut self, lease: &ObjectKey, blueprint: &ObjectKey, slot: String) {
+        let (Some(waiter), Some(pool)) = (self.waiters.get_mut(lease), self.blueprints.get_mut(blueprint)) else {
+            return;
+        };
+        waiter.ordered = Some((blueprint.clone(), slot.clone()));
+        pool.orders.insert(slot, lease.clone());
+        self.dirty.push(Key::Blueprint(blueprint.clone()));
+    }
+
+    /// The pass of a resource has ended: what it was offered is taken back, and offered anew where it was not taken.
+    pub fn settle_offers(&mut self, resource: &ObjectKey, offered: &[ObjectKey], now: MicroTime) {
+        if let Some(offers) = self.offers.get_mut(resource) {
+            offers.retain(|lease| !offered.contains(lease));
+            if offers.is_empty() {
+                self.offers.remove(resource);
+            }
+        }
+        for lease in offered {
+            if let Some(waiter) = self.waiters.get_mut(lease)
+                && waiter.offered.as_ref() == Some(resource)
+            {
+                waiter.offered = None;
+            }
+            self.enqueue(lease, now);
+        }
+        self.offer(resource, now);
+        for lease in offered {
+            self.serve(lease, now);
+        }
+    }
+
+    /// The pass of a Blueprint has ended: its orders are carried out, or have failed and are made anew later.
+    pub fn settle_orders(&mut self, blueprint: &ObjectKey, slots: &[String], now: MicroTime) {
+        for slot in slots {
+            let lease = self.blueprints.get_mut(blueprint).and_then(|pool| pool.orders.remove(slot));
+            if let Some(waiter) = lease.as_ref().and_then(|lease| self.waiters.get_mut(lease))
+                && waiter.ordered.as_ref().is_some_and(|(b, s)| b == blueprint && s == slot)
+            {
+                waiter.ordered = None;
+            }
+            if let Some(lease) = lease {
+                self.serve(&lease, now);
+            }
+        }
+        self.order(blueprint, now);
+    }
+
+    /// A Blueprint's pass begins: builds that were put off may be due.
+    pub fn retry_builds(&mut self, blueprint: &ObjectKey, now: MicroTime) {
+        if let Some(pool) = self.blueprints.get_mut(blueprint)
+            && pool.next_build_at.is_some_and(|at| at <= now)
+        {
+            pool.next_build_at = None;
+            self.order(blueprint, now);
+        }
+    }
+
+    pub(super) fn slot_state_of(&self, resource: &Resource) -> SlotState {
+        self.pool_of(resource).map_or(SlotState::Current, |(_, pool)| slot_state(resource, pool))
+    }
+}

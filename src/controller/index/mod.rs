@@ -1,0 +1,208 @@
+//! The one copy of every object, and what is derived from it. Watch events and the answers of writes enter by the same
+//! door, ordered by resourceVersion; keys of objects that want a pass go out. Synchronous: no I/O, no waiting.
+
+mod door;
+mod matcher;
+mod places;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use places::SWEEP;
+pub use view::{Held, LeaseAround, ResourceAround};
+
+use super::key::{Key, ObjectKey};
+use crate::{
+    api::{Blueprint, Lease, MicroTime, Resource, blueprint::ResourceCounts, step::Slot},
+    driver::Drivers,
+    lifecycle::{
+        matching::SharedNamespaces,
+        pool::{self, SlotState},
+        queue::Place,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+/// How many UIDs of objects that are gone are remembered, so that a late answer does not bring one back.
+const REMEMBERED: usize = 10_000;
+
+/// See the module.
+pub struct Index {
+    drivers: Drivers,
+    shared: SharedNamespaces,
+    leases: BTreeMap<ObjectKey, Arc<Lease>>,
+    resources: BTreeMap<ObjectKey, Arc<Resource>>,
+    blueprints: BTreeMap<ObjectKey, Pool>,
+    /// The labels of namespaces; `None` where they may not be read.
+    namespaces: Option<BTreeMap<String, BTreeMap<String, String>>>,
+    /// Lease UID → the lease.
+    lease_uids: BTreeMap<String, ObjectKey>,
+    /// Blueprint UID → the Blueprint.
+    blueprint_uids: BTreeMap<String, ObjectKey>,
+    /// Lease UID → the resources that show a claim for it.
+    claimed: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// Resource UID → the leases that are bound to it and not destroyed.
+    bound: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// Lease UID → the resources that are being built for it.
+    building: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// Blueprint UID → the resources that are its own.
+    owned: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// Namespace and what stands there in the world → the resources that hold it.
+    identities: BTreeMap<(Arc<str>, String), BTreeSet<ObjectKey>>,
+    /// Resource → what it stands for in the world.
+    identity_of: BTreeMap<ObjectKey, String>,
+    /// Resource with room → its Blueprint, and where in the order it is filed.
+    filed: BTreeMap<ObjectKey, (ObjectKey, i64)>,
+    /// The leases that wait.
+    waiters: BTreeMap<ObjectKey, Waiter>,
+    /// Resource → the leases that are offered to its next pass.
+    offers: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    /// Blueprints whose queues have moved since places were last told.
+    moved: BTreeMap<ObjectKey, bool>,
+    gone: BTreeSet<String>,
+    gone_in_order: VecDeque<String>,
+    /// Every watch has seen its first full list; before, nothing is matched.
+    synced: bool,
+    dirty: Vec<Key>,
+}
+
+/// A Blueprint and what is derived for it.
+struct Pool {
+    object: Arc<Blueprint>,
+    /// Where its driver lists them; an entry that is another Blueprint's is shown disabled.
+    slots: Option<Arc<Vec<Slot>>>,
+    /// Entries that an older Blueprint offers.
+    taken: Vec<String>,
+    counts: ResourceCounts,
+    /// Resources with room, the one to be filled first in front.
+    free: BTreeSet<(i64, ObjectKey)>,
+    /// Leases that may be served by it and have no grant on its way, by what they want.
+    queue: BTreeMap<Wants, BTreeMap<Place, ObjectKey>>,
+    /// Slots that its next pass is to build in, and for whom.
+    orders: BTreeMap<String, ObjectKey>,
+    /// Builds that failed in a row.
+    failures: u32,
+    next_build_at: Option<MicroTime>,
+}
+
+/// What a lease wants of a resource: leases that want the same are served in order, so only the head of each kind is
+/// looked at when a resource becomes free.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Wants {
+    selector: Option<crate::api::Selector>,
+    parameters: BTreeMap<String, String>,
+}
+
+/// A lease that waits.
+struct Waiter {
+    wants: Wants,
+    /// The queues that it is in, in the order in which it tries them.
+    queues: Vec<(ObjectKey, Place)>,
+    /// The resource that it is offered to.
+    offered: Option<ObjectKey>,
+    /// The Blueprint and slot where a build is ordered for it.
+    ordered: Option<(ObjectKey, String)>,
+    /// Its place in each queue, as last counted.
+    places: BTreeMap<ObjectKey, i64>,
+    /// Its best place, as last told.
+    told: Option<i64>,
+}
+
+impl Index {
+    /// An empty one.
+    pub fn new(drivers: Drivers, shared: SharedNamespaces) -> Self {
+        Self {
+            drivers,
+            shared,
+            leases: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            blueprints: BTreeMap::new(),
+            namespaces: Some(BTreeMap::new()),
+            lease_uids: BTreeMap::new(),
+            blueprint_uids: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            building: BTreeMap::new(),
+            owned: BTreeMap::new(),
+            identities: BTreeMap::new(),
+            identity_of: BTreeMap::new(),
+            filed: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            gone_in_order: VecDeque::new(),
+            synced: false,
+            dirty: Vec::new(),
+        }
+    }
+
+    /// The keys that want a pass since the last call.
+    pub fn take_dirty(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Every watch has seen its first full list: from now on leases are matched. Every object wants a pass.
+    pub fn start(&mut self, now: MicroTime) {
+        self.synced = true;
+        self.dirty.extend(self.leases.keys().cloned().map(Key::Lease));
+        self.dirty.extend(self.resources.keys().cloned().map(Key::Resource));
+        self.dirty.extend(self.blueprints.keys().cloned().map(Key::Blueprint));
+        self.rebuild_all(now);
+    }
+
+    /// How many objects of each kind there are, and how many leases wait.
+    pub fn sizes(&self) -> [(&'static str, usize); 4] {
+        [
+            ("leases", self.leases.len()),
+            ("resources", self.resources.len()),
+            ("blueprints", self.blueprints.len()),
+            ("waiting", self.waiters.len()),
+        ]
+    }
+
+    /// The pool that a resource belongs to: its Blueprint is in the cache under the UID of the reference.
+    fn pool_of(&self, resource: &Resource) -> Option<(&ObjectKey, &Pool)> {
+        self.blueprint_uids
+            .get(&resource.spec.blueprint_ref.uid)
+            .and_then(|key| self.blueprints.get_key_value(key))
+            .filter(|(key, _)| Some(&*key.namespace) == resource.metadata.namespace.as_deref())
+    }
+
+    fn lease_by_uid(&self, uid: &str) -> Option<&Arc<Lease>> {
+        self.leases.get(self.lease_uids.get(uid)?)
+    }
+
+    /// How many more leases may be granted this resource, those counted that are offered to it.
+    fn room(&self, key: &ObjectKey, resource: &Resource, pool: &Pool) -> usize {
+        let uid = crate::lifecycle::uid(&resource.metadata);
+        let ended = |claim: &&crate::api::Claim| {
+            self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))
+        };
+        let held = resource.claims().len() - resource.claims().iter().filter(ended).count();
+        let room = pool::room(resource, &pool.object, slot_state(resource, pool), held);
+        room.saturating_sub(self.offers.get(key).map_or(0, Vec::len))
+    }
+}
+
+fn slot_state(resource: &Resource, pool: &Pool) -> SlotState {
+    pool::slot_state(resource, pool.slots.as_ref().map(|slots| slots.as_slice()))
+}
+
+/// Adds to a map of sets.
+fn link<K: Ord>(map: &mut BTreeMap<K, BTreeSet<ObjectKey>>, from: K, to: &ObjectKey) {
+    map.entry(from).or_default().insert(to.clone());
+}
+
+/// Takes from a map of sets, and leaves no empty set behind.
+fn unlink<K: Ord>(map: &mut BTreeMap<K, BTreeSet<ObjectKey>>, from: &K, to: &ObjectKey) {
+    if let Some(set) = map.get_mut(from) {
+        set.remove(to);
+        if set.is_empty() {
+            map.remove(from);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The pass over a Blueprint: its own status and finalizer, and the Resources that the matcher has ordered.
+
+use super::{ObjectKey, PassError, Shell, Written, carry_out, resource::list};
+use crate::{
+    api::{
+        BLUEPRINT_LABEL, Blueprint, FINALIZER, Lease, MicroTime, Resource, ResourceSpec,
+        resource::{BlueprintRef, LeaseRef},
+        slot_name,
+        step::Slot,
+    },
+    controller::writer::RequestError,
+    lifecycle::{Read, blueprint, matching, uid},
+};
+use kube::{
+    Api,
+    api::{ListParams, ObjectMeta},
+};
+use std::sync::Arc;
+
+pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
+    shell.see(|index, now| index.retry_builds(object, now));
+    let made = make_ordered(shell, object).await;
+    let mut resources_left = None;
+    loop {
+        let Some(mut view) = shell.see(|index, now| index.around_blueprint(object, now)) else {
+            super::super::lock(&shell.counted).remove(object);
+            return Ok(None);
+        };
+        let now = shell.clock.now();
+        view.around.resources_left = resources_left;
+        view.around.counted_at = super::super::lock(&shell.counted).get(object).copied();
+        let blueprint = view.blueprint;
+        let decision = blueprint::decide(&blueprint, &view.around, now);
+        if decision.reads.contains(&Read::ResourcesOfBlueprint) {
+            let api: Api<Resource> = Api::namespaced(shell.client.clone(), &object.namespace);
+            let selector = ListParams::default().fields(&format!("spec.blueprintRef.uid={}", uid(&blueprint.metadata)));
+            resources_left = Some(list(&api, &selector).await?.items.len());
+            continue;
+        }
+        let on_record = blueprint.status.clone().unwrap_or_default();
+        let next = (decision.status != on_record)
+            .then(|| Blueprint { status: Some(decision.status.clone()), ..(*blueprint).clone() });
+        let counted = decision.status.resources != on_record.resources || decision.status.waiting != on_record.waiting;
+        let see = |shell: &Arc<Shell>, b| shell.see(|index, now| index.see_blueprint(b, now));
+        let lose = |shell: &Arc<Shell>, b: &Blueprint| shell.see(|index, now| index.lose_blueprint(&b.metadata, now));
+        let wake = match carry_out(shell, &*blueprint, &decision, next, see, lose).await? {
+            Written::Stands(_) => decision.wake,
+            Written::Overtaken => None,
+        };
+        if counted {
+            super::super::lock(&shell.counted).insert(object.clone(), now);
+        }
+        return made.map(|()| wake);
+    }
+}
+
+/// Makes the Resources that the matcher has ordered, one after the other: the API server is the bottleneck, and what is
+/// first in order is served first.
+async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), PassError> {
+    let Some(view) = shell.see(|index, now| index.around_blueprint(object, now)) else { return Ok(()) };
+    let mut settled = Vec::new();
+    let mut outcome = Ok(());
+    for (name, order) in view.orders {
+        if let (Some((slot, lease)), Ok(())) = (order, &outcome) {
+            outcome = make(shell, &view.blueprint, &slot, &lease).await;
+        }
+        settled.push(name);
+    }
+    if !settled.is_empty() {
+        shell.see(|index, now| index.settle_orders(object, &settled, now));
+    }
+    outcome
+}
+
+/// B1: creates by name only. One that is there already is not this pass's, and never adopted: it is looked at again.
+async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Result<(), PassError> {
+    let resource = draft(blueprint, slot, lease);
+    match shell.writer.create(&resource).await {
+        Ok(made) => shell.see(|index, now| index.see_resource(made, now)),
+        Err(RequestError::AlreadyExists) => {
+            let api: Api<Resource> =
+                Api::namespaced(shell.client.clone(), resource.metadata.namespace.as_deref().unwrap_or_default());
+            let name = resource.metadata.name.as_deref().unwrap_or_default();
+            let found = super::in_time(api.get_opt(name)).await;
+            let found = found.map_err(|source| PassError::Request { what: "reading who has the slot", source })?;
+            if let Some(found) = found {
+                shell.see(|index, now| index.see_resource(found, now));
+            }
+        }
+        Err(RequestError::Refused(why)) => {
+            let key = ObjectKey::of(&blueprint.metadata);
+            tracing::warn!(blueprint = %key, slot = slot.name, "a Resource could not be created: {why}");
+            shell.see(|index, now| index.build_failed(&key, now));
+        }
+        // What is there now is seen by the next pass.
+        Err(source) => return Err(PassError::Request { what: "creating a Resource", source }),
+    }
+    Ok(())
+}
+
+fn draft(blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Resource {
+    let meta = &blueprint.metadata;
+    let name = meta.name.clone().unwrap_or_default();
+    let blueprint_uid = uid(meta).to_owned();
+    Resource {
+        metadata: ObjectMeta {
+            name: Some(slot_name(&name, &slot.name)),
+            namespace: meta.namespace.clone(),
+            labels: Some([(BLUEPRINT_LABEL.to_owned(), blueprint_uid.clone())].into()),
+            finalizers: Some(vec![FINALIZER.to_owned()]),
+            ..ObjectMeta::default()
+        },
+        spec: ResourceSpec {
+            blueprint_ref: BlueprintRef { name, uid: blueprint_uid },
+            resource_type: blueprint.spec.resource_type.clone(),
+            attributes: slot.attributes.clone(),
+            parameters: matching::flavours(&lease.spec, &blueprint.spec.resource),
+            template_hash: Some(slot.template_hash.clone()),
+            requested_for: Some(LeaseRef {
+                namespace: lease.metadata.namespace.clone().unwrap_or_default(),
+                name: lease.metadata.name.clone().unwrap_or_default(),
+                uid: uid(&lease.metadata).to_owned(),
+            }),
+            expires_at: None,
+            commands: Vec::new(),
+        },
+        status: None,
+    }
+}

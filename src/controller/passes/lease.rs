@@ -1,0 +1,138 @@
+//! The pass over a lease.
+
+use super::{Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
+use crate::{
+    api::{Lease, MicroTime, Resource, step::FreeSteps},
+    controller::index::{Held, LeaseAround},
+    driver::{Driver, Work},
+    lifecycle::{Read, StepOrder, lease, uid},
+};
+use std::sync::Arc;
+
+/// What quorum reads have said in this pass about the resource that the lease is bound to.
+enum Quorum {
+    Nothing,
+    Gone,
+    Confirmed(Arc<Resource>),
+}
+
+pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
+    let mut reports: Vec<_> = shell.steps.report(key).into_iter().collect();
+    let mut known = Quorum::Nothing;
+    for _ in 0..ROUNDS {
+        let now = shell.clock.now();
+        let Some(around) = shell.see(|index, now| index.around_lease(object, now)) else {
+            shell.steps.want_nothing(key);
+            return Ok(None);
+        };
+        let driver = driver_of(shell, &around);
+        let decision = lease::decide(&around.lease, &surroundings(&around, &known, driver.as_ref(), &reports), now);
+        if let Some(wanted) = decision.reads.first() {
+            if *wanted != Read::BoundResource {
+                return Err(PassError::Unsettled);
+            }
+            known = read_bound(shell, &around.lease).await?;
+            continue;
+        }
+        let on_record = around.lease.status.clone().unwrap_or_default();
+        let held = holding(&around, &decision.status, &known);
+        if let Some(order) = &decision.step {
+            let driver = held.as_ref().and_then(|h| h.driver.clone()).or(driver);
+            let driver = driver.ok_or(PassError::NoDriver)?;
+            let work = || work(order, &around, held.clone());
+            if driver.free_steps().contains(order.step.kind) {
+                let report = run_free(&driver, order, work()).await.ok_or(PassError::Unsettled)?;
+                reports.push(report);
+                continue;
+            }
+            if decision.status == on_record {
+                let retry = shell.steps.want(shell, key, order.clone(), driver, work());
+                return Ok(decision.wake.into_iter().chain(retry).min());
+            }
+        } else {
+            shell.steps.want_nothing(key);
+        }
+        let next = (decision.status != on_record)
+            .then(|| Lease { status: Some(decision.status.clone()), ..(*around.lease).clone() });
+        let see = |shell: &Arc<Shell>, lease| shell.see(|index, now| index.see_lease(lease, now));
+        let lose = |shell: &Arc<Shell>, lease: &Lease| shell.see(|index, now| index.lose_lease(&lease.metadata, now));
+        return match carry_out(shell, &*around.lease, &decision, next, see, lose).await? {
+            Written::Stands(_) => Ok(decision.wake),
+            Written::Overtaken => Ok(None),
+        };
+    }
+    Err(PassError::Unsettled)
+}
+
+/// The driver of a lease whose resource is not seen: as its own record says.
+fn driver_of(shell: &Shell, around: &LeaseAround) -> Option<Arc<dyn Driver>> {
+    let recorded = around.lease.status.as_ref().and_then(|s| s.built.as_ref())?.get("driver")?.as_str()?;
+    shell.drivers.named(recorded).cloned()
+}
+
+fn free(driver: Option<&Arc<dyn Driver>>) -> FreeSteps {
+    driver.map(|d| d.free_steps()).unwrap_or_default()
+}
+
+fn surroundings<'a>(
+    around: &'a LeaseAround,
+    known: &'a Quorum,
+    driver: Option<&Arc<dyn Driver>>,
+    reports: &'a [crate::api::step::Report],
+) -> lease::Surroundings<'a> {
+    let granted = |(held, attempt): &'a (Held, i64)| lease::Granted {
+        resource: &held.resource,
+        blueprint: held.blueprint.as_deref(),
+        free: free(held.driver.as_ref()),
+        driver: held.driver.as_ref().map_or("", |d| d.name()),
+        attempt: *attempt,
+    };
+    let blueprint = around.bound.as_ref().and_then(|held| held.blueprint.as_deref());
+    let bound_free = free(around.bound.as_ref().and_then(|held| held.driver.as_ref()).or(driver));
+    let bound = match (known, &around.bound) {
+        _ if around.lease.resource_ref().is_none() => lease::Bound::Unbound,
+        (Quorum::Gone, _) => lease::Bound::Gone { free: bound_free },
+        (Quorum::Confirmed(resource), _) => lease::Bound::Confirmed { resource, blueprint, free: bound_free },
+        (Quorum::Nothing, Some(held)) => lease::Bound::Seen { resource: &held.resource, blueprint, free: bound_free },
+        (Quorum::Nothing, None) => lease::Bound::Absent,
+    };
+    let claims = around.claims.iter().map(granted).collect();
+    lease::Surroundings { claims, bound, waiting: around.waiting.clone(), reports }
+}
+
+/// The resource that the next status binds the lease to, as far as it is seen.
+fn holding(around: &LeaseAround, next: &crate::api::LeaseStatus, known: &Quorum) -> Option<Held> {
+    let wanted = next.resource_ref.as_ref()?;
+    if let (Quorum::Confirmed(resource), Some(held)) = (known, &around.bound)
+        && uid(&resource.metadata) == wanted.uid
+    {
+        return Some(Held { resource: resource.clone(), ..held.clone() });
+    }
+    let claims = around.claims.iter().map(|(held, _)| held);
+    around.bound.iter().chain(claims).find(|held| uid(&held.resource.metadata) == wanted.uid).cloned()
+}
+
+fn work(order: &StepOrder, around: &LeaseAround, held: Option<Held>) -> Work {
+    let blueprint = held.as_ref().and_then(|held| held.blueprint.clone());
+    Work {
+        key: order.step.key.clone(),
+        resource: held.map(|held| held.resource),
+        blueprint,
+        lease: Some(around.lease.clone()),
+    }
+}
+
+/// L5, L7: what the API server itself says of the bound resource.
+async fn read_bound(shell: &Arc<Shell>, lease: &Lease) -> Result<Quorum, PassError> {
+    let Some(reference) = lease.resource_ref() else { return Err(PassError::Unsettled) };
+    let object = ObjectKey::new(&reference.namespace, &reference.name);
+    let Some(resource) = read::<Resource>(shell, &object, &reference.uid).await? else { return Ok(Quorum::Gone) };
+    let id = uid(&lease.metadata);
+    let claims = resource.claims().iter().any(|c| c.uid == id && c.attempt == lease.attempt());
+    shell.see(|index, now| index.see_resource(resource.clone(), now));
+    if !claims {
+        // R4 does not let a claim go before its lease has; what is read here is then older than what is known.
+        return Err(PassError::Unsettled);
+    }
+    Ok(Quorum::Confirmed(Arc::new(resource)))
+}

@@ -1,0 +1,108 @@
+//! One pass over one object: gather what is around it, ask lifecycle, run the driver's step if it is free of outside
+//! effects, write once; steps with effects begin when what they rest on is on record.
+
+mod blueprint;
+mod lease;
+mod resource;
+
+use super::{
+    key::{Key, ObjectKey},
+    shell::{PassError, Shell},
+    writer::{Ours, RequestError, in_time},
+};
+use crate::{
+    api::{MicroTime, step::Report},
+    driver::{Driver, Work},
+    lifecycle::{Decision, Urgency, uid},
+};
+use kube::{Api, ResourceExt as _};
+use std::{sync::Arc, time::Duration};
+
+/// How often one pass may read or step before it is a defect: each round settles at least one question.
+const ROUNDS: usize = 100;
+
+/// A step that is free of outside effects takes no time; one that takes this much is treated as failing.
+const FREE_STEP: Duration = Duration::from_secs(5);
+
+/// One pass. Returns when to look again, though nothing has changed.
+///
+/// # Errors
+/// Where a request failed; the pass is made again after a back-off. A conflict is none: the object is read again, and
+/// what is newly seen triggers the next pass.
+pub async fn pass(shell: &Arc<Shell>, key: &Key) -> Result<Option<MicroTime>, PassError> {
+    match key {
+        Key::Lease(object) => lease::pass(shell, key, object).await,
+        Key::Resource(object) => resource::pass(shell, key, object).await,
+        Key::Blueprint(object) => blueprint::pass(shell, object).await,
+    }
+}
+
+/// What a write of a pass came to.
+enum Written<K> {
+    /// The object as it is now, or as it was where there was nothing to write; `None`: that was the end of it.
+    Stands(Option<K>),
+    /// Somebody was faster, or it is gone: the next pass decides on what is there now.
+    Overtaken,
+}
+
+/// Carries out a decision: at most one status write, and the change of metadata once the status stands. The answer enters
+/// the index by the same door as watch events.
+async fn carry_out<K: Ours, S>(
+    shell: &Arc<Shell>,
+    object: &K,
+    decision: &Decision<S>,
+    with_status: Option<K>,
+    see: impl Fn(&Arc<Shell>, K),
+    lose: impl Fn(&Arc<Shell>, &K),
+) -> Result<Written<K>, PassError> {
+    let answer = match (with_status, decision.metadata) {
+        (Some(next), _) => shell.writer.replace_status(decision.urgency, &next).await.map(Some),
+        (None, Some(change)) => {
+            let urgency = decision.urgency.min(Urgency::Soon);
+            shell.writer.change_metadata(urgency, object, change).await
+        }
+        (None, None) => return Ok(Written::Stands(Some(object.clone()))),
+    };
+    match answer {
+        Ok(Some(now)) => {
+            see(shell, now.clone());
+            shell.events.publish(&K::kind(&()), object.meta(), decision.events.clone());
+            Ok(Written::Stands(Some(now)))
+        }
+        Ok(None) => {
+            lose(shell, object);
+            Ok(Written::Stands(None))
+        }
+        Err(RequestError::Gone) => {
+            lose(shell, object);
+            Ok(Written::Overtaken)
+        }
+        // A request that timed out may have taken effect: what is there now is read, as after a conflict.
+        Err(RequestError::Conflict | RequestError::TimedOut) => {
+            let namespace = object.namespace().unwrap_or_default();
+            let api: Api<K> = Api::namespaced(shell.client.clone(), &namespace);
+            match in_time(api.get_opt(&object.name_any())).await {
+                Ok(Some(now)) if now.uid() == object.uid() => see(shell, now),
+                Ok(_) => lose(shell, object),
+                Err(source) => return Err(PassError::Request { what: "reading it again", source }),
+            }
+            Ok(Written::Overtaken)
+        }
+        Err(source) => Err(PassError::Request { what: "writing", source }),
+    }
+}
+
+/// Runs a step that is free of outside effects.
+async fn run_free(driver: &Arc<dyn Driver>, order: &crate::lifecycle::StepOrder, work: Work) -> Option<Report> {
+    let call = super::steps::call(&**driver, order.step.kind, work);
+    let answer = tokio::time::timeout(FREE_STEP, call).await.ok()?;
+    Some(Report { step: order.step.clone(), answer, failures: 0 })
+}
+
+/// Reads an object from the API server itself. `None`: the UID is gone, which is final.
+async fn read<K: Ours>(shell: &Shell, object: &ObjectKey, id: &str) -> Result<Option<K>, PassError> {
+    let api: Api<K> = Api::namespaced(shell.client.clone(), &object.namespace);
+    let answer = in_time(api.get_opt(&object.name)).await;
+    let answer = answer.map_err(|source| PassError::Request { what: "a quorum read", source })?;
+    Ok(answer.filter(|found| uid(found.meta()) == id))
+}

@@ -1,0 +1,197 @@
+//! The pass over a resource.
+
+use super::{Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
+use crate::{
+    api::{
+        Blueprint, Lease, LeasePhase, MicroTime, Resource,
+        step::{Report, StepKind},
+    },
+    controller::{
+        index::ResourceAround,
+        writer::{Ours, in_time},
+    },
+    driver::Work,
+    lifecycle::{Read, StepOrder, has_finalizer, is_deleting, resource, uid},
+};
+use kube::{
+    Api,
+    api::{ListParams, ObjectList},
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// What quorum reads have said in this pass.
+#[derive(Default)]
+struct Known {
+    blueprint: Option<BlueprintFact>,
+    slot_is_clear: Option<bool>,
+    gone_leases: BTreeSet<String>,
+}
+
+enum BlueprintFact {
+    Confirmed(Arc<Blueprint>),
+    Deleting(Arc<Blueprint>),
+    Gone,
+}
+
+pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
+    let mut offered = Vec::new();
+    let outcome = rounds(shell, key, object, &mut offered).await;
+    if !offered.is_empty() {
+        shell.see(|index, now| index.settle_offers(object, &offered, now));
+    }
+    outcome
+}
+
+async fn rounds(
+    shell: &Arc<Shell>,
+    key: &Key,
+    object: &ObjectKey,
+    offered: &mut Vec<ObjectKey>,
+) -> Result<Option<MicroTime>, PassError> {
+    let mut reports: Vec<Report> = shell.steps.report(key).into_iter().collect();
+    let mut known = Known::default();
+    for _ in 0..ROUNDS {
+        let Some(around) = shell.see(|index, now| index.around_resource(object, now)) else {
+            shell.steps.want_nothing(key);
+            return Ok(None);
+        };
+        for lease in &around.offered {
+            if !offered.contains(lease) {
+                offered.push(lease.clone());
+            }
+        }
+        let now = shell.clock.now();
+        let resource = around.held.resource.clone();
+        let decision = resource::decide(&resource, &surroundings(&around, &known, &reports), now);
+        if let Some(wanted) = decision.reads.first() {
+            look(shell, &resource, wanted, &mut known).await?;
+            continue;
+        }
+        let on_record = resource.status.clone().unwrap_or_default();
+        if let Some(order) = &decision.step {
+            let driver = around.held.driver.clone().ok_or(PassError::NoDriver)?;
+            let work = || work(order, &around, &known);
+            if driver.free_steps().contains(order.step.kind) {
+                let report = run_free(&driver, order, work()).await.ok_or(PassError::Unsettled)?;
+                if matches!(report.answer, crate::api::step::Answer::Again(_)) {
+                    return Ok(Some(now.after(crate::api::Duration::from_secs(1))));
+                }
+                reports.push(report);
+                continue;
+            }
+            if decision.status == on_record {
+                let retry = shell.steps.want(shell, key, order.clone(), driver, work());
+                return Ok(decision.wake.into_iter().chain(retry).min());
+            }
+        } else {
+            shell.steps.want_nothing(key);
+        }
+        let next = (decision.status != on_record)
+            .then(|| Resource { status: Some(decision.status.clone()), ..(*resource).clone() });
+        let see = |shell: &Arc<Shell>, r| shell.see(|index, now| index.see_resource(r, now));
+        let lose = |shell: &Arc<Shell>, r: &Resource| shell.see(|index, now| index.lose_resource(&r.metadata, now));
+        return match carry_out(shell, &*resource, &decision, next, see, lose).await? {
+            Written::Stands(_) => Ok(decision.wake),
+            Written::Overtaken => Ok(None),
+        };
+    }
+    Err(PassError::Unsettled)
+}
+
+fn surroundings<'a>(around: &'a ResourceAround, known: &'a Known, reports: &'a [Report]) -> resource::Surroundings<'a> {
+    let blueprint = match (&known.blueprint, &around.held.blueprint) {
+        (Some(BlueprintFact::Confirmed(blueprint)), _) => resource::BlueprintView::Confirmed(blueprint),
+        (Some(BlueprintFact::Deleting(blueprint)), _) => resource::BlueprintView::Seen(blueprint),
+        (Some(BlueprintFact::Gone), _) => resource::BlueprintView::Gone,
+        (None, Some(blueprint)) => resource::BlueprintView::Seen(blueprint),
+        (None, None) => resource::BlueprintView::Absent,
+    };
+    let view = |(claim, lease): (&'a crate::api::Claim, &'a Option<Arc<Lease>>)| match lease {
+        Some(lease) => resource::LeaseView::Seen(lease),
+        None if known.gone_leases.contains(&claim.uid) => resource::LeaseView::Gone,
+        None => resource::LeaseView::Absent,
+    };
+    let driver = around.held.driver.as_ref();
+    let intent = driver.zip(around.held.blueprint.as_ref()).map(|(d, b)| d.allocate(b, &around.held.resource));
+    resource::Surroundings {
+        blueprint,
+        slot: around.slot,
+        leases: around.held.resource.claims().iter().zip(&around.leases).map(view).collect(),
+        candidates: around.candidates.clone(),
+        slot_is_clear: known.slot_is_clear,
+        free: driver.map(|d| d.free_steps()).unwrap_or_default(),
+        intent,
+        reports,
+    }
+}
+
+fn work(order: &StepOrder, around: &ResourceAround, known: &Known) -> Work {
+    let blueprint = match &known.blueprint {
+        Some(BlueprintFact::Confirmed(blueprint)) => Some(blueprint.clone()),
+        _ => around.held.blueprint.clone(),
+    };
+    // The lease of a claim that is torn down here is gone: only its key is left.
+    debug_assert!(order.step.kind != StepKind::Activate);
+    Work { key: order.step.key.clone(), resource: Some(around.held.resource.clone()), blueprint, lease: None }
+}
+
+async fn look(shell: &Arc<Shell>, resource: &Resource, wanted: &Read, known: &mut Known) -> Result<(), PassError> {
+    let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
+    match wanted {
+        Read::Blueprint => {
+            let reference = &resource.spec.blueprint_ref;
+            let object = ObjectKey::new(namespace, &reference.name);
+            known.blueprint = Some(match read::<Blueprint>(shell, &object, &reference.uid).await? {
+                None => BlueprintFact::Gone,
+                Some(blueprint) => {
+                    shell.see(|index, now| index.see_blueprint(blueprint.clone(), now));
+                    // B1: nothing is built for a Blueprint that could go before its resources.
+                    if is_deleting(&blueprint.metadata) || !has_finalizer(&blueprint.metadata) {
+                        BlueprintFact::Deleting(Arc::new(blueprint))
+                    } else {
+                        BlueprintFact::Confirmed(Arc::new(blueprint))
+                    }
+                }
+            });
+        }
+        Read::LeasesOnSlot => known.slot_is_clear = Some(slot_is_clear(shell, resource, namespace).await?),
+        Read::ClaimedLease { uid: id } => {
+            let claim = resource.claims().iter().find(|c| c.uid == *id).ok_or(PassError::Unsettled)?;
+            let object = ObjectKey::new(&claim.namespace, &claim.name);
+            match read::<Lease>(shell, &object, id).await? {
+                Some(lease) => shell.see(|index, now| index.see_lease(lease, now)),
+                None => {
+                    known.gone_leases.insert(id.clone());
+                }
+            }
+        }
+        Read::BoundResource | Read::ResourcesOfBlueprint => return Err(PassError::Unsettled),
+    }
+    Ok(())
+}
+
+/// R2: no lease that is not destroyed refers to this name under another UID.
+async fn slot_is_clear(shell: &Shell, resource: &Resource, namespace: &str) -> Result<bool, PassError> {
+    let name = resource.metadata.name.as_deref().unwrap_or_default();
+    let selector = ListParams::default().fields(&format!("status.resourceRef.name={name}"));
+    let scopes: Vec<Api<Lease>> = if shell.namespaces.is_empty() {
+        vec![Api::all(shell.client.clone())]
+    } else {
+        shell.namespaces.iter().map(|ns| Api::namespaced(shell.client.clone(), ns)).collect()
+    };
+    for api in scopes {
+        let leases: ObjectList<Lease> = list(&api, &selector).await?;
+        let foreign = |lease: &Lease| {
+            lease.phase() != LeasePhase::Destroyed
+                && lease.resource_ref().is_some_and(|r| r.namespace == namespace && r.uid != uid(&resource.metadata))
+        };
+        if leases.items.iter().any(foreign) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+pub(super) async fn list<K: Ours>(api: &Api<K>, selector: &ListParams) -> Result<ObjectList<K>, PassError> {
+    in_time(api.list(selector)).await.map_err(|source| PassError::Request { what: "a quorum list", source })
+}

@@ -1,0 +1,296 @@
+//! The loop: one task for each dirty key, one ordered set of deadlines, back-off for each key. It brings what kube-runtime's
+//! `Controller` would, and runs a pass within microseconds of its trigger (shell-facts.md, 1).
+
+use super::{
+    clock::{self, ClockHandle},
+    events::Events,
+    index::Index,
+    key::Key,
+    metrics::Metrics,
+    passes,
+    steps::Steps,
+    writer::{RequestError, Writer},
+};
+use crate::{
+    api::{Duration, MicroTime},
+    driver::Drivers,
+};
+use futures::FutureExt as _;
+use kube::Client;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::Notify;
+
+/// How long the timer sleeps at most: timers ignore a machine that is suspended, and clocks that are set.
+const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Everything that the passes share.
+pub struct Shell {
+    /// Time.
+    pub clock: ClockHandle,
+    /// For reads that must not come from the cache.
+    pub client: Client,
+    /// The one copy of every object.
+    pub index: Mutex<Index>,
+    /// All writes.
+    pub writer: Writer,
+    /// The drivers that there are.
+    pub drivers: Drivers,
+    /// The drivers' steps under way.
+    pub steps: Steps,
+    /// Events to publish.
+    pub events: Events,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The namespaces that are watched; none named: all of them.
+    pub namespaces: Vec<String>,
+    /// When each Blueprint's counts were last written.
+    pub counted: Mutex<BTreeMap<super::key::ObjectKey, MicroTime>>,
+    work: Mutex<Work>,
+    deadlines: Mutex<Deadlines>,
+    deadline_moved: Notify,
+    all_done: Notify,
+    running: AtomicBool,
+}
+
+#[derive(Default)]
+struct Work {
+    /// Keys that a worker is busy with; true: it has become dirty meanwhile, and is gone over once more.
+    busy: BTreeMap<Key, bool>,
+    /// Keys whose last passes failed: how often, and not again before when.
+    failing: BTreeMap<Key, (u32, MicroTime)>,
+}
+
+/// The next deadline of each key, in order.
+#[derive(Default)]
+struct Deadlines {
+    in_order: BTreeSet<(MicroTime, Key)>,
+    of_key: BTreeMap<Key, MicroTime>,
+}
+
+impl Deadlines {
+    fn set(&mut self, key: &Key, at: Option<MicroTime>) {
+        if let Some(before) = self.of_key.remove(key) {
+            self.in_order.remove(&(before, key.clone()));
+        }
+        if let Some(at) = at {
+            self.in_order.insert((at, key.clone()));
+            self.of_key.insert(key.clone(), at);
+        }
+    }
+}
+
+impl Shell {
+    /// One that does nothing yet.
+    pub fn new(
+        clock: ClockHandle,
+        client: Client,
+        drivers: Drivers,
+        index: Index,
+        metrics: Arc<Metrics>,
+        events: Events,
+        namespaces: Vec<String>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            writer: Writer::new(client.clone(), metrics.clone()),
+            clock,
+            client,
+            drivers,
+            index: Mutex::new(index),
+            steps: Steps::default(),
+            events,
+            metrics,
+            namespaces,
+            counted: Mutex::default(),
+            work: Mutex::default(),
+            deadlines: Mutex::default(),
+            deadline_moved: Notify::new(),
+            all_done: Notify::new(),
+            running: AtomicBool::new(false),
+        })
+    }
+
+    /// Every watch has seen its first full list: from now on objects are reconciled.
+    pub fn start(self: &Arc<Self>) {
+        self.running.store(true, Ordering::SeqCst);
+        self.see(|index, now| index.start(now));
+    }
+
+    /// No pass begins any more; returns when those under way have ended.
+    pub async fn stop(&self) {
+        self.running.store(false, Ordering::SeqCst);
+        loop {
+            let done = self.all_done.notified();
+            if super::lock(&self.work).busy.is_empty() {
+                return;
+            }
+            done.await;
+        }
+    }
+
+    /// Whether objects are reconciled.
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// The door of the index: what it says is dirty is looked at.
+    pub fn see<T>(self: &Arc<Self>, change: impl FnOnce(&mut Index, MicroTime) -> T) -> T {
+        let now = self.clock.now();
+        let (answer, dirty) = {
+            let mut index = super::lock(&self.index);
+            let answer = change(&mut index, now);
+            (answer, index.take_dirty())
+        };
+        for key in dirty {
+            self.trigger(key);
+        }
+        answer
+    }
+
+    /// Has an object looked at: now, or once more where a worker is at it, or when its back-off is over.
+    pub fn trigger(self: &Arc<Self>, key: Key) {
+        if !self.is_running() {
+            return;
+        }
+        let mut work = super::lock(&self.work);
+        if let Some(dirty) = work.busy.get_mut(&key) {
+            *dirty = true;
+            return;
+        }
+        if let Some((_, at)) = work.failing.get(&key).filter(|(_, at)| *at > self.clock.now()) {
+            let at = *at;
+            drop(work);
+            self.set_deadline(&key, Some(at));
+            return;
+        }
+        work.busy.insert(key.clone(), false);
+        drop(work);
+        tokio::spawn(self.clone().worker(key));
+    }
+
+    async fn worker(self: Arc<Self>, key: Key) {
+        loop {
+            self.metrics.passes(key.kind());
+            let pass = AssertUnwindSafe(passes::pass(&self, &key)).catch_unwind().await;
+            let failed = match pass {
+                Ok(Ok(wake)) => {
+                    self.set_deadline(&key, wake);
+                    None
+                }
+                Ok(Err(error)) => Some((error.reason(), error.to_string())),
+                Err(_) => Some(("Panicked", "a pass panicked".to_owned())),
+            };
+            let mut work = super::lock(&self.work);
+            if let Some((reason, message)) = failed {
+                let failures = work.failing.get(&key).map_or(0, |(n, _)| *n) + 1;
+                let at = self.clock.now().after(back_off(failures));
+                work.failing.insert(key.clone(), (failures, at));
+                work.busy.remove(&key);
+                drop(work);
+                self.metrics.pass_failed(key.kind(), reason);
+                tracing::warn!(object = %key, reason, failures, "pass failed, tried again at {at}: {message}");
+                self.set_deadline(&key, Some(at));
+                break;
+            }
+            work.failing.remove(&key);
+            match work.busy.get_mut(&key) {
+                Some(dirty) if *dirty && self.is_running() => *dirty = false,
+                _ => {
+                    work.busy.remove(&key);
+                    break;
+                }
+            }
+        }
+        if super::lock(&self.work).busy.is_empty() {
+            self.all_done.notify_waiters();
+        }
+    }
+
+    fn set_deadline(&self, key: &Key, at: Option<MicroTime>) {
+        let mut deadlines = super::lock(&self.deadlines);
+        let first = deadlines.in_order.first().map(|(at, _)| *at);
+        deadlines.set(key, at);
+        if deadlines.in_order.first().map(|(at, _)| *at) != first {
+            drop(deadlines);
+            self.deadline_moved.notify_one();
+        }
+    }
+
+    /// Has objects looked at when their deadlines come; runs until it is dropped. Whether a deadline has really passed is
+    /// for the pass to say, by the wall clock: never early.
+    pub async fn run_timer(self: Arc<Self>) {
+        loop {
+            let now = self.clock.now();
+            let mut due = Vec::new();
+            let next = {
+                let mut deadlines = super::lock(&self.deadlines);
+                while let Some((at, key)) = deadlines.in_order.first().cloned() {
+                    if at > now {
+                        break;
+                    }
+                    deadlines.set(&key, None);
+                    due.push((at, key));
+                }
+                deadlines.in_order.first().map(|(at, _)| *at)
+            };
+            for (at, key) in due {
+                self.metrics.late(clock::until(at, now));
+                self.trigger(key);
+            }
+            let sleep = next.map_or(LONGEST_SLEEP, |at| clock::until(now, at).min(LONGEST_SLEEP));
+            let moved = std::pin::pin!(self.deadline_moved.notified());
+            futures::future::select(self.clock.sleep(sleep), moved).await;
+        }
+    }
+
+    /// Counts the places in the queues now and then; runs until it is dropped.
+    pub async fn run_sweeps(self: Arc<Self>) {
+        loop {
+            self.clock.sleep(super::index::SWEEP).await;
+            if super::lock(&self.index).is_moving() {
+                self.see(|index, now| index.sweep(now));
+            }
+        }
+    }
+}
+
+/// 100 ms doubling to 1 m.
+fn back_off(failures: u32) -> Duration {
+    Duration::from_millis((100_i64 << failures.saturating_sub(1).min(16)).min(60_000))
+}
+
+/// Why a pass could not be carried through; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// A request failed.
+    #[error("{what}: {source}")]
+    Request {
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        source: RequestError,
+    },
+    /// The facts that were read did not let the decision go on; a defect.
+    #[error("the facts that were read do not settle what to do")]
+    Unsettled,
+    /// There is no driver for this object.
+    #[error("no driver for it in this controller")]
+    NoDriver,
+}
+
+impl PassError {
+    /// The word for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Request { source, .. } => source.reason(),
+            Self::Unsettled => "Unsettled",
+            Self::NoDriver => "NoDriver",
+        }
+    }
+}

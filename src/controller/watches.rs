@@ -1,0 +1,259 @@
+//! One watch for each kind and namespace; what it sees goes through the door of the index. What a watch waits for, and when
+//! it was last seen to work, is told to the probes.
+
+use super::{clock, index::Index, key::ObjectKey, shell::Shell, writer::in_time};
+use crate::{
+    api::{Blueprint, Lease, MicroTime, Resource},
+    lifecycle::uid,
+};
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api,
+    api::ListParams,
+    core::{DeserializeGuard, NamespaceResourceScope},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// Load balancers cut idle connections, some after four minutes; a watch is begun anew before (kube-facts.md, 4).
+const WATCH_SECONDS: u32 = 200;
+
+/// Lists come in pages of this size: 100,000 objects in 9 s instead of 23 (shell-facts.md, 3).
+const PAGE: u32 = 5_000;
+
+/// A watch that has said nothing for so long is asked whether its server still answers.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A watch that could not be seen to work for so long makes `/livez` fail.
+const TOO_SILENT: Duration = Duration::from_secs(600);
+
+/// What each watch is doing.
+#[derive(Default)]
+pub struct Health(Mutex<BTreeMap<String, State>>);
+
+#[derive(Clone)]
+struct State {
+    listed: bool,
+    says: String,
+    last_ok: MicroTime,
+}
+
+impl Health {
+    fn note(&self, name: &str, change: impl FnOnce(&mut State)) {
+        if let Some(state) = super::lock(&self.0).get_mut(name) {
+            change(state);
+        }
+    }
+
+    /// What is waited for: watches that have not seen their first full list, with the reason. Empty: ready.
+    pub fn waits_for(&self) -> Vec<String> {
+        let states = super::lock(&self.0);
+        states.iter().filter(|(_, s)| !s.listed).map(|(name, s)| format!("{name}: {}", s.says)).collect()
+    }
+
+    /// Watches that have been silent for too long.
+    pub fn silent(&self, now: MicroTime) -> Vec<String> {
+        let states = super::lock(&self.0);
+        let silent = |s: &State| clock::until(s.last_ok, now) > TOO_SILENT;
+        states.iter().filter(|(_, s)| silent(s)).map(|(name, s)| format!("{name}: {}", s.says)).collect()
+    }
+}
+
+/// What the index does with the objects of one kind.
+trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'static + kube::Resource<DynamicType = ()> {
+    fn see(index: &mut Index, object: Self, now: MicroTime);
+    fn lose(index: &mut Index, meta: &kube::api::ObjectMeta, now: MicroTime);
+}
+
+macro_rules! watched {
+    ($kind:ty, $see:ident, $lose:ident) => {
+        impl Watched for $kind {
+            fn see(index: &mut Index, object: Self, now: MicroTime) {
+                index.$see(object, now);
+            }
+            fn lose(index: &mut Index, meta: &kube::api::ObjectMeta, now: MicroTime) {
+                index.$lose(meta, now);
+            }
+        }
+    };
+}
+watched!(Lease, see_lease, lose_lease);
+watched!(Resource, see_resource, lose_resource);
+watched!(Blueprint, see_blueprint, lose_blueprint);
+
+impl Watched for Namespace {
+    fn see(index: &mut Index, object: Self, now: MicroTime) {
+        let labels = object.metadata.labels.unwrap_or_default();
+        index.see_namespace(object.metadata.name.as_deref().unwrap_or_default(), Some(labels), now);
+    }
+    fn lose(index: &mut Index, meta: &kube::api::ObjectMeta, now: MicroTime) {
+        index.see_namespace(meta.name.as_deref().unwrap_or_default(), None, now);
+    }
+}
+
+/// All watches; each runs until it is dropped.
+pub fn all(shell: &Arc<Shell>, health: &Arc<Health>) -> Vec<futures::future::BoxFuture<'static, ()>> {
+    use futures::FutureExt as _;
+    let mut watches = Vec::new();
+    let scopes: Vec<Option<&str>> = match shell.namespaces.as_slice() {
+        [] => vec![None],
+        named => named.iter().map(|ns| Some(ns.as_str())).collect(),
+    };
+    for scope in scopes {
+        watches.push(watch(shell, health, api::<Lease>(shell, scope), scope).boxed());
+        watches.push(watch(shell, health, api::<Resource>(shell, scope), scope).boxed());
+        watches.push(watch(shell, health, api::<Blueprint>(shell, scope), scope).boxed());
+    }
+    watches.push(watch(shell, health, Api::<DeserializeGuard<Namespace>>::all(shell.client.clone()), None).boxed());
+    watches
+}
+
+fn api<K>(shell: &Shell, namespace: Option<&str>) -> Api<DeserializeGuard<K>>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    DeserializeGuard<K>: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(shell.client.clone(), namespace),
+        None => Api::all(shell.client.clone()),
+    }
+}
+
+fn watch<K: Watched>(
+    shell: &Arc<Shell>,
+    health: &Arc<Health>,
+    api: Api<DeserializeGuard<K>>,
+    scope: Option<&str>,
+) -> impl Future<Output = ()> + Send + 'static
+where
+    DeserializeGuard<K>: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+{
+    let (shell, health) = (shell.clone(), health.clone());
+    let kind = K::plural(&()).into_owned();
+    let name = format!("{kind} of {}", scope.unwrap_or("all namespaces"));
+    let state = State { listed: false, says: "the first full list".into(), last_ok: shell.clock.now() };
+    super::lock(&health.0).insert(name.clone(), state);
+    async move {
+        let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+        let mut events = watcher::watcher(api.clone(), config).default_backoff().boxed();
+        // What was known when a list began, at which version; what the list then does not have is gone.
+        let mut unlisted: BTreeMap<ObjectKey, kube::api::ObjectMeta> = BTreeMap::new();
+        let mut present: BTreeMap<ObjectKey, kube::api::ObjectMeta> = BTreeMap::new();
+        loop {
+            let silence = shell.clock.sleep(SILENCE);
+            let event = match futures::future::select(events.next(), silence).await {
+                futures::future::Either::Left((event, _)) => event,
+                futures::future::Either::Right(((), _)) => {
+                    if in_time(api.list(&ListParams::default().limit(1))).await.is_ok() {
+                        let now = shell.clock.now();
+                        health.note(&name, |state| state.last_ok = now);
+                        shell.metrics.watch_ok(&kind, now);
+                    }
+                    continue;
+                }
+            };
+            let event = match event {
+                Some(Ok(event)) => event,
+                Some(Err(error)) => {
+                    let says = explain(&error, &kind);
+                    if K::kind(&()) == "Namespace" && is_forbidden(&error) {
+                        // Only Blueprints that select namespaces by label need it, and they say so.
+                        shell.see(|index, _| index.namespaces_are_unreadable());
+                        health.note(&name, |state| state.listed = true);
+                    }
+                    tracing::warn!(watch = name, "{says}");
+                    health.note(&name, |state| state.says = says);
+                    continue;
+                }
+                None => return,
+            };
+            let now = shell.clock.now();
+            shell.metrics.watch_ok(&kind, now);
+            health.note(&name, |state| state.last_ok = now);
+            match event {
+                Event::Init => unlisted = present.clone(),
+                Event::InitApply(object) | Event::Apply(object) => {
+                    let meta = kube::Resource::meta(&object).clone();
+                    let key = ObjectKey::of(&meta);
+                    unlisted.remove(&key);
+                    present.insert(key.clone(), identity(&meta));
+                    match object.0 {
+                        Ok(object) => shell.see(|index, now| K::see(index, object, now)),
+                        Err(error) => {
+                            shell.metrics.malformed(&kind);
+                            tracing::warn!(object = %key, kind, "it cannot be read, and is left alone: {error}");
+                        }
+                    }
+                }
+                Event::Delete(object) => {
+                    let meta = kube::Resource::meta(&object).clone();
+                    present.remove(&ObjectKey::of(&meta));
+                    shell.see(|index, now| K::lose(index, &meta, now));
+                }
+                Event::InitDone => {
+                    for (key, meta) in std::mem::take(&mut unlisted) {
+                        present.remove(&key);
+                        shell.see(|index, now| K::lose(index, &meta, now));
+                    }
+                    health.note(&name, |state| {
+                        state.listed = true;
+                        state.says = "it was listed".into();
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// As much of an object's metadata as says which it is.
+fn identity(meta: &kube::api::ObjectMeta) -> kube::api::ObjectMeta {
+    kube::api::ObjectMeta {
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: Some(uid(meta).to_owned()),
+        ..kube::api::ObjectMeta::default()
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(status(error), Some(status) if status.is_forbidden())
+}
+
+fn status(error: &watcher::Error) -> Option<&kube::core::Status> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
+        watcher::Error::WatchError(status) => Some(status),
+        _ => None,
+    }
+}
+
+fn explain(error: &watcher::Error, kind: &str) -> String {
+    match status(error) {
+        Some(status) if status.is_not_found() => {
+            format!("the API server does not know {kind}: install the CRDs (drydock crds | kubectl apply -f -)")
+        }
+        Some(status) if status.is_forbidden() => format!("not allowed: {}", status.message),
+        _ => error.to_string(),
+    }
+}
+
+/// Ends when every watch has seen its first full list.
+pub async fn listed(health: &Health, clock: &clock::ClockHandle) {
+    let every = stream::unfold((), |()| async {
+        clock.sleep(Duration::from_millis(20)).await;
+        Some((health.waits_for().is_empty(), ()))
+    });
+    let mut ready = std::pin::pin!(every.filter(|ready| futures::future::ready(*ready)));
+    ready.next().await;
+}

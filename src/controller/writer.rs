@@ -1,0 +1,290 @@
+//! All writes to our API group. Status is written only by a PUT of the object that was read, its resourceVersion being the
+//! precondition (protocol.md, G1); every finalizer change and every delete tests UID and resourceVersion (G2).
+
+use super::metrics::Metrics;
+use crate::{
+    api::{FINALIZER, Resource},
+    lifecycle::{MetadataChange, Urgency},
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::NamespaceResourceScope,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{collections::VecDeque, fmt::Debug, sync::Arc, sync::Mutex, time::Duration};
+use tokio::sync::oneshot;
+
+/// How many writes are under way at once: the API server is saturated by eight (shell-facts.md, 1.3).
+const IN_FLIGHT: usize = 32;
+
+/// A request that has no answer by then has failed; it may have taken effect all the same.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Objects of the three kinds, as the writer takes them.
+pub trait Ours:
+    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Ours for K where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Why a request did not do what it was to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Somebody has written the object since it was read; it may even have been this write, retried.
+    #[error("it has changed since it was read")]
+    Conflict,
+    /// The object is gone, or another has its name.
+    #[error("it is gone")]
+    Gone,
+    /// There is one of this name.
+    #[error("there is one of this name")]
+    AlreadyExists,
+    /// The API server refused.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// No answer in time; what came of it is not known.
+    #[error("no answer within {REQUEST_TIMEOUT:?}")]
+    TimedOut,
+    /// The request could not be made, or not be answered.
+    #[error("{0}")]
+    Failed(#[source] Box<kube::Error>),
+}
+
+impl RequestError {
+    /// The word for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Conflict => "Conflict",
+            Self::Gone => "Gone",
+            Self::AlreadyExists => "AlreadyExists",
+            Self::Refused(_) => "Refused",
+            Self::TimedOut => "TimedOut",
+            Self::Failed(_) => "Failed",
+        }
+    }
+}
+
+impl From<kube::Error> for RequestError {
+    fn from(error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) if status.is_already_exists() => Self::AlreadyExists,
+            kube::Error::Api(status) if status.is_conflict() => Self::Conflict,
+            kube::Error::Api(status) if status.is_not_found() => Self::Gone,
+            kube::Error::Api(status) if status.is_forbidden() || status.code == 422 || status.code == 400 => {
+                Self::Refused(status.message.clone())
+            }
+            _ => Self::Failed(Box::new(error)),
+        }
+    }
+}
+
+/// Waits for an answer, but not for ever.
+pub async fn in_time<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, RequestError> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(RequestError::from),
+        Err(_) => Err(RequestError::TimedOut),
+    }
+}
+
+/// See the module.
+pub struct Writer {
+    client: Client,
+    gate: Arc<Gate>,
+    metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    /// One that writes through this client.
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, gate: Gate::new(IN_FLIGHT), metrics }
+    }
+
+    fn api<K: Ours>(&self, object: &K) -> Api<K> {
+        Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default())
+    }
+
+    /// Writes the status of the object that was read.
+    ///
+    /// # Errors
+    /// [`RequestError::Conflict`] where the object has changed since: read again, decide again.
+    pub async fn replace_status<K: Ours>(&self, urgency: Urgency, object: &K) -> Result<K, RequestError> {
+        let _permit = self.gate.enter(urgency).await;
+        let api = self.api(object);
+        let name = object.name_any();
+        let parameters = PostParams::default();
+        let answer = in_time(api.replace_status(&name, &parameters, object)).await;
+        self.count::<K, _>("status", &answer);
+        answer
+    }
+
+    /// Changes the metadata of the object that was read. `None`: that was the end of it.
+    ///
+    /// # Errors
+    /// [`RequestError::Conflict`] where the object has changed since: read again, decide again.
+    pub async fn change_metadata<K: Ours>(
+        &self,
+        urgency: Urgency,
+        object: &K,
+        change: MetadataChange,
+    ) -> Result<Option<K>, RequestError> {
+        let _permit = self.gate.enter(urgency).await;
+        let api = self.api(object);
+        let name = object.name_any();
+        let meta = object.meta();
+        let mut finalizers: Vec<&str> = object.finalizers().iter().map(String::as_str).collect();
+        match change {
+            MetadataChange::AddFinalizer => finalizers.push(FINALIZER),
+            MetadataChange::RemoveFinalizer => finalizers.retain(|f| *f != FINALIZER),
+            MetadataChange::Delete => {
+                let preconditions =
+                    Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
+                let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+                let answer = in_time(api.delete(&name, &parameters)).await;
+                self.count::<K, _>("delete", &answer);
+                // With a finalizer of anybody's the answer is the object, marked; else it is gone.
+                return Ok(answer?.left());
+            }
+        }
+        let last = finalizers.is_empty() && meta.deletion_timestamp.is_some();
+        let patch = serde_json::json!({
+            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers},
+        });
+        let answer = in_time(api.patch(&name, &PatchParams::default(), &Patch::Merge(patch))).await;
+        self.count::<K, _>("finalizer", &answer);
+        Ok(Some(answer?).filter(|_| !last))
+    }
+
+    /// Creates a Resource: its name is the lock of its slot.
+    ///
+    /// # Errors
+    /// [`RequestError::AlreadyExists`] where somebody else has the lock.
+    pub async fn create(&self, resource: &Resource) -> Result<Resource, RequestError> {
+        let _permit = self.gate.enter(Urgency::Soon).await;
+        let answer = in_time(self.api(resource).create(&PostParams::default(), resource)).await;
+        self.count::<Resource, _>("create", &answer);
+        answer
+    }
+
+    fn count<K: Ours, T>(&self, verb: &'static str, answer: &Result<T, RequestError>) {
+        let outcome = answer.as_ref().map_or_else(RequestError::reason, |_| "Ok");
+        self.metrics.wrote(&K::kind(&()), verb, outcome);
+    }
+}
+
+/// Lets so many in at once, the most urgent first, and those of one urgency in the order in which they came.
+struct Gate {
+    state: Mutex<GateState>,
+}
+
+struct GateState {
+    free: usize,
+    waiting: [VecDeque<oneshot::Sender<Permit>>; 3],
+}
+
+/// The right to make one request. Handed on when it is dropped.
+struct Permit {
+    gate: Arc<Gate>,
+}
+
+impl Gate {
+    fn new(places: usize) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(GateState { free: places, waiting: Default::default() }) })
+    }
+
+    async fn enter(self: &Arc<Self>, urgency: Urgency) -> Permit {
+        let waiting = {
+            let mut state = super::lock(&self.state);
+            if state.free > 0 {
+                state.free -= 1;
+                return Permit { gate: self.clone() };
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.waiting[urgency as usize].push_back(sender);
+            receiver
+        };
+        match waiting.await {
+            Ok(permit) => permit,
+            // The sender is never dropped unsent; a permit too many would do no harm.
+            Err(_) => Permit { gate: self.clone() },
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let next = {
+            let mut state = super::lock(&self.gate.state);
+            let next = state.waiting.iter_mut().find_map(VecDeque::pop_front);
+            if next.is_none() {
+                state.free += 1;
+            }
+            next
+        };
+        if let Some(next) = next {
+            // Where nobody waits there any more the permit comes back, is dropped, and goes to the next.
+            drop(next.send(Permit { gate: self.gate.clone() }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn the_most_urgent_goes_first_and_nobody_is_forgotten() {
+        let gate = Gate::new(1);
+        let first = gate.enter(Urgency::Later).await;
+        let (told, tells) = mpsc::channel();
+        let mut tasks = Vec::new();
+        for (n, urgency) in [Urgency::Later, Urgency::Soon, Urgency::Now, Urgency::Now].into_iter().enumerate() {
+            let (gate, told) = (gate.clone(), told.clone());
+            tasks.push(tokio::spawn(async move {
+                let _permit = gate.enter(urgency).await;
+                told.send(n).unwrap();
+            }));
+            // Each is in line before the next comes.
+            while gate.state.lock().unwrap().waiting.iter().map(VecDeque::len).sum::<usize>() <= n {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(first);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(tells.try_iter().collect::<Vec<_>>(), [2, 3, 1, 0]);
+        assert_eq!(gate.state.lock().unwrap().free, 1);
+    }
+
+    #[tokio::test]
+    async fn a_permit_for_somebody_who_has_left_goes_on() {
+        let gate = Gate::new(1);
+        let first = gate.enter(Urgency::Now).await;
+        let mut left = Box::pin(gate.enter(Urgency::Now));
+        assert!(futures::poll!(&mut left).is_pending());
+        drop(left);
+        drop(first);
+        assert_eq!(gate.state.lock().unwrap().free, 1);
+        drop(gate.enter(Urgency::Now).await);
+    }
+}

@@ -1,0 +1,117 @@
+//! How things are built and torn down: the trait, and one file a driver. A driver gets values and returns values; it never
+//! sees a client for our API group, and never writes it. Knows `api` only (and `expression`, once there is one).
+
+pub mod hosts;
+
+use crate::api::{
+    Blueprint, Lease, Resource,
+    step::{Answer, EffectKey, FreeSteps, Slot},
+};
+use futures::future::BoxFuture;
+use std::sync::Arc;
+
+/// What a driver is given for one step: the objects as values, and the key under which the effect is done once.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The key (protocol.md, D1). After a teardown of a key is done, a late call of the same key must do nothing.
+    pub key: EffectKey,
+    /// The resource, as it is on record; `None` where it is gone and only its key is left.
+    pub resource: Option<Arc<Resource>>,
+    /// Its Blueprint, where it is known; a teardown must not need it (api.md, 6).
+    pub blueprint: Option<Arc<Blueprint>>,
+    /// For a step of a lease: the lease, as it is on record; `None` where it is gone and only its key is left.
+    pub lease: Option<Arc<Lease>>,
+}
+
+/// What every driver does. Each step is idempotent and resumable; the future is dropped when its time is over, or when the
+/// step is no longer wanted.
+pub trait Driver: Send + Sync {
+    /// Its name, as the field of a Blueprint's `driver`.
+    fn name(&self) -> &'static str;
+
+    /// Which of its steps are free of outside effects, so that they may be taken inside one write.
+    fn free_steps(&self) -> FreeSteps {
+        FreeSteps::default()
+    }
+
+    /// The slots of a Blueprint, where the driver lists them; `None` is a pool of `limits.maxResources` that are all alike.
+    fn slots(&self, blueprint: &Blueprint) -> Option<Vec<Slot>> {
+        let _ = blueprint;
+        None
+    }
+
+    /// What a resource that was built stands for in the world, where two Blueprints could mean the same.
+    fn identity(&self, resource: &Resource) -> Option<String> {
+        let _ = resource;
+        None
+    }
+
+    /// What a Resource of a pool without a list is made from, in short.
+    fn template_hash(&self, blueprint: &Blueprint) -> String {
+        let _ = blueprint;
+        String::new()
+    }
+
+    /// Allocates: everything that the teardown of this resource needs, told before anything is begun. It is put on record
+    /// as `status.built`.
+    fn allocate(&self, blueprint: &Blueprint, resource: &Resource) -> serde_json::Value;
+
+    /// Builds the resource.
+    fn build(&self, work: Work) -> BoxFuture<'static, Answer>;
+
+    /// Makes the resource ready for a lease.
+    fn activate(&self, work: Work) -> BoxFuture<'static, Answer>;
+
+    /// Removes what a lease left, by its key alone.
+    fn tear_down_lease(&self, work: Work) -> BoxFuture<'static, Answer>;
+
+    /// Removes the resource, by what is on record.
+    fn tear_down_resource(&self, work: Work) -> BoxFuture<'static, Answer>;
+}
+
+/// The drivers that a controller has.
+#[derive(Clone, Default)]
+pub struct Drivers(Vec<Arc<dyn Driver>>);
+
+impl Drivers {
+    /// Those that come with Drydock.
+    pub fn standard() -> Self {
+        Self(vec![Arc::new(hosts::Hosts)])
+    }
+
+    /// One more; the newest of a name counts.
+    #[must_use]
+    pub fn with(mut self, driver: Arc<dyn Driver>) -> Self {
+        self.0.insert(0, driver);
+        self
+    }
+
+    /// The driver that a Blueprint names.
+    pub fn of_blueprint(&self, blueprint: &Blueprint) -> Option<&Arc<dyn Driver>> {
+        self.named(name_in(blueprint))
+    }
+
+    /// The driver that built a resource: as its record says, and before there is one, as its Blueprint does.
+    pub fn of_resource(&self, resource: &Resource, blueprint: Option<&Blueprint>) -> Option<&Arc<dyn Driver>> {
+        let built = resource.status.as_ref().and_then(|s| s.built.as_ref());
+        let recorded = built.and_then(|b| b.get("driver")).and_then(|d| d.as_str());
+        self.named(recorded.or(blueprint.map(name_in))?)
+    }
+
+    /// The driver of this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<dyn Driver>> {
+        self.0.iter().find(|driver| driver.name() == name)
+    }
+}
+
+/// The name of the driver that a Blueprint has.
+pub fn name_in(blueprint: &Blueprint) -> &'static str {
+    let driver = &blueprint.spec.driver;
+    match () {
+        () if driver.hosts.is_some() => "hosts",
+        () if driver.objects.is_some() => "objects",
+        () if driver.working_copy.is_some() => "workingCopy",
+        () if driver.webhook.is_some() => "webhook",
+        () => "none",
+    }
+}

@@ -1,0 +1,145 @@
+//! The end of a pass: conditions, deadlines and the place in the queue are brought in line with what was decided.
+
+use super::{Decision, Pass, Truth, deadline, report_of};
+use crate::{
+    api::{Condition, Deadline, DeadlineName, Failure, LeasePhase, LeaseStatus, MicroTime},
+    lifecycle::conditions,
+};
+
+/// Whether a teardown has failed, and has not been done since.
+pub(in crate::lifecycle) fn is_failing(conditions: &[Condition]) -> bool {
+    matches!(conditions::reason(conditions, "TornDown"), "TeardownFailed" | "TeardownTimeout" | "CredentialsGone")
+}
+
+/// The reason of `TornDown=False` for this failure.
+pub(in crate::lifecycle) fn failure_reason(failure: &Failure) -> &'static str {
+    match failure.reason.as_str() {
+        "TeardownTimeout" => "TeardownTimeout",
+        "CredentialsGone" => "CredentialsGone",
+        _ => "TeardownFailed",
+    }
+}
+
+impl Pass<'_> {
+    pub(super) fn close(mut self) -> Decision<LeaseStatus> {
+        let quiet = self.phase == LeasePhase::Pending
+            && self.around.waiting.served_at_once
+            && self.next.commands == self.on_record.commands
+            && (self.next.attempt, self.next.wish) == (self.on_record.attempt, self.on_record.wish);
+        if quiet {
+            // What the next moment overwrites is not written. If the grant does not come after all, it is looked at again.
+            self.next = self.on_record.clone();
+            self.wakes.push(self.now.after(crate::api::Duration::from_secs(1)));
+        } else {
+            self.next.phase = Some(self.phase);
+            self.conditions();
+            self.deadlines();
+        }
+        let events = if self.next == self.on_record { Vec::new() } else { self.events };
+        Decision {
+            status: self.next,
+            metadata: None,
+            step: self.step,
+            reads: self.reads,
+            wake: self.wakes.into_iter().min(),
+            events,
+            urgency: self.urgency,
+        }
+    }
+
+    fn conditions(&mut self) {
+        let waiting = self.around.waiting.clone();
+        if self.phase == LeasePhase::Pending {
+            self.set("Acquired", Truth::False, waiting.rung.as_str(), &waiting.message);
+            self.next.queue_position = waiting.place;
+            if self.next.queue_ticket.is_none() {
+                self.next.queue_ticket = self.lease.metadata.resource_version.clone();
+            }
+        }
+        // Set from the first status write on, so that `kubectl wait` always has something to look at.
+        self.set_if_absent("Acquired", waiting.rung.as_str(), &waiting.message);
+        let (ready, message) = match self.phase {
+            LeasePhase::Acquired => ("Activating", ""),
+            _ => ("Waiting", "it waits for a Resource"),
+        };
+        if matches!(self.phase, LeasePhase::Pending | LeasePhase::Acquired) && !self.is_returning() {
+            self.set("Ready", Truth::False, ready, message);
+            self.set("Settled", Truth::False, ready, message);
+        }
+        self.set_if_absent("Released", "NotReleased", "");
+        self.set_if_absent("TornDown", "InUse", "");
+        if let Some(until) = self.held_until() {
+            self.set("TornDown", Truth::False, "Held", &format!("kept for a look until {until}"));
+        }
+    }
+
+    fn set_if_absent(&mut self, type_: &str, reason: &str, message: &str) {
+        if conditions::get(&self.next.conditions, type_).is_none() {
+            self.set(type_, Truth::False, reason, message);
+        }
+    }
+
+    fn deadlines(&mut self) {
+        let before = std::mem::take(&mut self.next.deadlines);
+        let mut deadlines = Vec::new();
+        if !self.is_over() {
+            let end = self.end();
+            self.next.expires_at = end.at;
+            if let Some(at) = end.at {
+                let message = match self.cut.take() {
+                    Some(cut) => format!("{}; {cut}", end.message),
+                    None => keep_cut(&before, end.message, at),
+                };
+                deadlines.push(deadline::entry(DeadlineName::Lifetime, at, "Expired", message));
+            }
+        }
+        match self.phase {
+            LeasePhase::Pending => {
+                let at = self.queue_deadline();
+                deadlines
+                    .extend(at.map(|at| deadline::entry(DeadlineName::Queue, at, "QueueTimeout", "spec.queueTimeout")));
+            }
+            LeasePhase::Acquired if !self.is_returning() => {
+                let at = self.activation_deadline();
+                deadlines.push(deadline::entry(DeadlineName::Activation, at, "ActivationTimeout", ""));
+            }
+            LeasePhase::Active => {}
+            LeasePhase::Released if deadline::find(&before, DeadlineName::Hold).is_some() => {
+                deadlines.extend(before.iter().filter(|d| d.name == DeadlineName::Hold).cloned());
+            }
+            LeasePhase::Acquired | LeasePhase::Released | LeasePhase::Broken => {
+                deadlines.extend(self.teardown(&before))
+            }
+            LeasePhase::Destroyed => {
+                let at = super::finish(self.lease, &self.next, self.now);
+                deadlines.push(deadline::entry(DeadlineName::Finished, at, "Finished", "the object is deleted"));
+            }
+        }
+        // An attempt at a teardown is cut off by whoever runs it, and then reported.
+        self.wakes.extend(deadlines.iter().filter(|d| d.name != DeadlineName::Teardown).map(|d| d.at));
+        self.next.deadlines = deadlines;
+    }
+
+    /// When the present attempt at the teardown is given up: counted anew from each failure.
+    fn teardown(&self, before: &[Deadline]) -> Option<Deadline> {
+        let step = self.step.as_ref()?;
+        let message = |conditions: &[Condition]| conditions::get(conditions, "TornDown").map(|c| c.message.clone());
+        let recorded = deadline::find(before, DeadlineName::Teardown);
+        if recorded.is_some() && message(&self.next.conditions) == message(&self.on_record.conditions) {
+            return recorded.cloned();
+        }
+        let failures = report_of(self.around.reports, &step.step).map_or(0, |r| r.failures);
+        let begins = if failures == 0 { self.now } else { self.now.after(deadline::retry_after(failures)) };
+        let at = begins.after(self.teardown_timeout);
+        let message = format!("attempt {} is given up then, and another made", failures + 1);
+        Some(deadline::entry(DeadlineName::Teardown, at, "TeardownTimeout", message))
+    }
+}
+
+/// What was told of an edit that was not granted stays with the deadline that it spoke of.
+fn keep_cut(before: &[Deadline], message: String, at: MicroTime) -> String {
+    match deadline::find(before, DeadlineName::Lifetime) {
+        Some(told) if told.at == at && told.message.starts_with(&message) => told.message.clone(),
+        _ => message,
+    }
+}

@@ -1,0 +1,236 @@
+//! Who may be served by what: *fits*, candidates, admission, and the reason why a lease waits (api.md, 5). The ladder, the
+//! reasons and reclaim all use these.
+
+use crate::api::{
+    Blueprint, Lease, LeaseSpec, MicroTime, Resource, ResourcePhase,
+    blueprint::{From, ResourcePolicy},
+    resource::ResourceSpec,
+    step::Slot,
+};
+use std::collections::BTreeMap;
+
+/// The namespaces whose Blueprints serve leases that name none.
+#[derive(Clone, Debug, Default)]
+pub struct SharedNamespaces {
+    all: bool,
+    names: Vec<String>,
+}
+
+impl SharedNamespaces {
+    /// As on the command line: names, or `*` for all.
+    pub fn new(names: &[String]) -> Self {
+        Self { all: names.iter().any(|n| n == "*"), names: names.to_vec() }
+    }
+
+    fn contains(&self, namespace: &str) -> bool {
+        self.all || self.names.iter().any(|n| n == namespace)
+    }
+}
+
+/// Whether the lease's side agrees: it names the Blueprint; or it names none, and the Blueprint is of its own namespace or
+/// of one that the operator shares.
+pub fn is_candidate(lease: &Lease, blueprint: &Blueprint, shared: &SharedNamespaces) -> bool {
+    if lease.spec.resource_type != blueprint.spec.resource_type {
+        return false;
+    }
+    let namespace = namespace_of(&lease.metadata.namespace);
+    let theirs = namespace_of(&blueprint.metadata.namespace);
+    if lease.spec.blueprints.is_empty() {
+        return namespace == theirs || shared.contains(theirs);
+    }
+    let name = blueprint.metadata.name.as_deref().unwrap_or_default();
+    lease.spec.blueprints.iter().any(|b| b.name == name && b.namespace.as_deref().unwrap_or(namespace) == theirs)
+}
+
+/// Where a Blueprint stands in the order in which a lease tries its candidates: as `spec.blueprints` lists them, else
+/// oldest first.
+pub fn preference<'a>(lease: &Lease, blueprint: &'a Blueprint) -> (usize, i64, &'a str, &'a str) {
+    let namespace = namespace_of(&lease.metadata.namespace);
+    let theirs = namespace_of(&blueprint.metadata.namespace);
+    let name = blueprint.metadata.name.as_deref().unwrap_or_default();
+    let named = lease
+        .spec
+        .blueprints
+        .iter()
+        .position(|b| b.name == name && b.namespace.as_deref().unwrap_or(namespace) == theirs)
+        .unwrap_or(0);
+    let created = blueprint.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |t| t.0.as_second());
+    (named, created, theirs, name)
+}
+
+/// What a Blueprint says to leases of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// They are served.
+    Admitted,
+    /// They are not.
+    NotAdmitted,
+    /// It selects namespaces by their labels, and these cannot be read.
+    Unreadable,
+}
+
+/// Whether the Blueprint's side agrees. `labels` are those of the lease's namespace, where they can be read.
+pub fn admission(blueprint: &Blueprint, lease_namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Admission {
+    let admitted = match blueprint.spec.allowed_namespaces.from {
+        From::Same => blueprint.metadata.namespace.as_deref() == Some(lease_namespace),
+        From::All => true,
+        From::Selector => {
+            let Some(labels) = labels else { return Admission::Unreadable };
+            blueprint.spec.allowed_namespaces.selector.as_ref().is_some_and(|s| s.matches(labels))
+        }
+    };
+    if admitted { Admission::Admitted } else { Admission::NotAdmitted }
+}
+
+/// *Fits*, as far as the lease and the resource alone can say: same type, the selector matches, the same flavour, not
+/// over, not past its Age. (Candidacy, admission and room are for the caller.)
+pub fn fits(lease: &LeaseSpec, resource: &Resource, policy: &ResourcePolicy, now: MicroTime) -> bool {
+    let status = resource.status.as_ref();
+    matches!(resource.phase(), ResourcePhase::Pending | ResourcePhase::Active)
+        && status.and_then(|s| s.expires_at).is_none_or(|at| at > now)
+        && fits_spec(lease, &resource.spec, policy)
+}
+
+fn fits_spec(lease: &LeaseSpec, resource: &ResourceSpec, policy: &ResourcePolicy) -> bool {
+    lease.resource_type == resource.resource_type
+        && lease.selector.as_ref().is_none_or(|s| s.matches(&resource.attributes))
+        && policy.parameters.iter().all(|name| flavour(lease, policy, name) == resource.parameters.get(name))
+}
+
+/// Whether a resource that is built in this slot for this lease would fit it.
+pub fn fits_slot(lease: &LeaseSpec, slot: &Slot) -> bool {
+    slot.enabled && lease.selector.as_ref().is_none_or(|s| s.matches(&slot.attributes))
+}
+
+/// The parameters that a resource for this lease is built with.
+pub fn flavours(lease: &LeaseSpec, policy: &ResourcePolicy) -> BTreeMap<String, String> {
+    let flavour = |name: &String| flavour(lease, policy, name).map(|value| (name.clone(), value.clone()));
+    policy.parameters.iter().filter_map(flavour).collect()
+}
+
+fn flavour<'a>(lease: &'a LeaseSpec, policy: &'a ResourcePolicy, name: &str) -> Option<&'a String> {
+    lease.parameters.get(name).or_else(|| policy.defaults.get(name))
+}
+
+/// How near a Blueprint is to serving a waiting lease; the order is that of the reasons of `Acquired=False` (api.md, 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rung {
+    /// Nothing of this type, or nothing that the selector matches.
+    NoMatchingBlueprint,
+    /// It does not admit the lease's namespace.
+    NotAuthorized,
+    /// It is suspended.
+    Suspended,
+    /// It is being deleted.
+    Draining,
+    /// Those of its hosts that fit are disabled.
+    NoHostEnabled,
+    /// All that fits is taken.
+    AtCapacity,
+    /// Its builds fail; the next is tried later.
+    BuildFailing,
+    /// One is being built.
+    Building,
+}
+
+impl Rung {
+    /// The reason in conditions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoMatchingBlueprint => "NoMatchingBlueprint",
+            Self::NotAuthorized => "NotAuthorized",
+            Self::Suspended => "Suspended",
+            Self::Draining => "Draining",
+            Self::NoHostEnabled => "NoHostEnabled",
+            Self::AtCapacity => "AtCapacity",
+            Self::BuildFailing => "BuildFailing",
+            Self::Building => "Building",
+        }
+    }
+}
+
+/// A candidate Blueprint as a waiting lease sees it.
+#[derive(Clone, Debug)]
+pub struct Candidate<'a> {
+    /// The Blueprint.
+    pub blueprint: &'a Blueprint,
+    /// What it says to the lease's namespace.
+    pub admission: Admission,
+    /// Its slots, where its driver lists them.
+    pub slots: Option<&'a [Slot]>,
+    /// There is a vacant slot that fits, or a resource on its way.
+    pub building: bool,
+    /// It must not build before then.
+    pub next_build_at: Option<MicroTime>,
+}
+
+/// Why this candidate does not serve the lease yet, in a sentence a person understands. Of a Blueprint that does not admit
+/// the lease only its namespace and name are told.
+pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) {
+    let blueprint = candidate.blueprint;
+    let name = format!(
+        "{}/{}",
+        namespace_of(&blueprint.metadata.namespace),
+        blueprint.metadata.name.as_deref().unwrap_or_default()
+    );
+    match candidate.admission {
+        Admission::NotAdmitted => {
+            return (Rung::NotAuthorized, format!("Blueprint {name} does not admit this namespace"));
+        }
+        Admission::Unreadable => {
+            let why = "selects namespaces by label, and the controller may not read namespaces";
+            return (Rung::NotAuthorized, format!("Blueprint {name} {why}"));
+        }
+        Admission::Admitted => {}
+    }
+    if super::is_deleting(&blueprint.metadata) {
+        return (Rung::Draining, format!("Blueprint {name} is being deleted"));
+    }
+    if blueprint.spec.suspend {
+        return (Rung::Suspended, format!("Blueprint {name} is suspended"));
+    }
+    if let Some(slots) = candidate.slots {
+        let matching = |s: &&Slot| lease.selector.as_ref().is_none_or(|selector| selector.matches(&s.attributes));
+        let mut matching = slots.iter().filter(matching).peekable();
+        if slots.is_empty() {
+            return (Rung::NoMatchingBlueprint, format!("Blueprint {name} has no hosts"));
+        }
+        if matching.peek().is_none() {
+            return (Rung::NoMatchingBlueprint, format!("Blueprint {name} has no host that the selector matches"));
+        }
+        if !matching.any(|slot| slot.enabled) {
+            return (Rung::NoHostEnabled, format!("Blueprint {name} has every host that fits disabled"));
+        }
+    }
+    if let Some(at) = candidate.next_build_at {
+        return (Rung::BuildFailing, format!("Blueprint {name} fails to build; tried again at {at}"));
+    }
+    if candidate.building {
+        return (Rung::Building, format!("Blueprint {name} is building one"));
+    }
+    (Rung::AtCapacity, format!("Blueprint {name} has all that fits in use"))
+}
+
+/// The reason nearest to success, and one clause for each candidate.
+pub fn explain(lease: &Lease, mut standings: Vec<(Rung, String)>) -> (Rung, String) {
+    let known: Vec<String> = standings.iter().map(|(_, clause)| clause.clone()).collect();
+    for named in &lease.spec.blueprints {
+        let namespace = named.namespace.as_deref().unwrap_or(namespace_of(&lease.metadata.namespace));
+        let name = format!("Blueprint {namespace}/{} ", named.name);
+        if !known.iter().any(|clause| clause.starts_with(&name)) {
+            let type_ = &lease.spec.resource_type;
+            standings.push((Rung::NoMatchingBlueprint, format!("{name}is not there, or is not of type {type_}")));
+        }
+    }
+    let Some(rung) = standings.iter().map(|(rung, _)| *rung).max() else {
+        let type_ = &lease.spec.resource_type;
+        let message = format!("no Blueprint of type {type_} in this namespace, nor in one that is shared");
+        return (Rung::NoMatchingBlueprint, message);
+    };
+    let clauses: Vec<String> = standings.into_iter().map(|(_, clause)| clause).collect();
+    (rung, super::commands::shorten(clauses.join("; "), 4096))
+}
+
+fn namespace_of(namespace: &Option<String>) -> &str {
+    namespace.as_deref().unwrap_or_default()
+}

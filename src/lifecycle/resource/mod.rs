@@ -1,0 +1,433 @@
+//! The resource reconciler's decisions.
+
+mod asked;
+mod tell;
+#[cfg(test)]
+mod tests;
+
+use super::{
+    Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
+    conditions::{self, Truth},
+    deadline, has_finalizer, is_deleting,
+    pool::{self, SlotState},
+    report_of, uid,
+};
+use crate::api::{
+    Blueprint, Claim, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
+    blueprint::{LeasePolicy, Recycle, ResourcePolicy},
+    step::{Answer, EffectKey, Facts, FreeSteps, Report, Step, StepKind},
+};
+
+/// What a resource's pass sees around it.
+#[derive(Clone, Debug)]
+pub struct Surroundings<'a> {
+    /// Its Blueprint.
+    pub blueprint: BlueprintView<'a>,
+    /// How it stands to its slot in the Blueprint as that is now.
+    pub slot: SlotState,
+    /// The leases of its claims, in their order.
+    pub leases: Vec<LeaseView<'a>>,
+    /// Waiting leases that the matcher offers, first in order first.
+    pub candidates: Vec<Candidate>,
+    /// R2: the quorum list of leases on the slot's former UIDs; `None` where none was made.
+    pub slot_is_clear: Option<bool>,
+    /// Which steps of its driver are free of outside effects.
+    pub free: FreeSteps,
+    /// What its driver needs on record before it may begin to build; `None` where it needs nothing.
+    pub intent: Option<serde_json::Value>,
+    /// What came of the steps that were wanted.
+    pub reports: &'a [Report],
+}
+
+/// A resource's Blueprint.
+#[derive(Clone, Copy, Debug)]
+pub enum BlueprintView<'a> {
+    /// In the cache, under the UID of the reference.
+    Seen(&'a Blueprint),
+    /// R1: just read from the API server itself, and not deleting.
+    Confirmed(&'a Blueprint),
+    /// Absent from the cache, which is no fact.
+    Absent,
+    /// A quorum read says that it is gone.
+    Gone,
+}
+
+/// The lease of a claim.
+#[derive(Clone, Copy, Debug)]
+pub enum LeaseView<'a> {
+    /// In the cache, under the claim's UID.
+    Seen(&'a Lease),
+    /// Absent from the cache, which is no fact.
+    Absent,
+    /// R4c: a quorum read says that it is gone.
+    Gone,
+}
+
+/// A waiting lease that may be granted this resource (protocol.md, R3): from the cache, of any age.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its attempt, as cached: the fence of the claim.
+    pub attempt: i64,
+}
+
+/// One pass over a resource.
+pub fn decide(resource: &Resource, around: &Surroundings<'_>, now: MicroTime) -> Decision<ResourceStatus> {
+    let on_record = resource.status.clone().unwrap_or_default();
+    let finalizer = has_finalizer(&resource.metadata);
+    let deleting = is_deleting(&resource.metadata);
+    if resource.phase() == ResourcePhase::Destroyed {
+        // R8: then delete, finalizer off.
+        return match (deleting, finalizer) {
+            (false, _) => Decision::metadata(on_record, MetadataChange::Delete),
+            (true, true) => Decision::metadata(on_record, MetadataChange::RemoveFinalizer),
+            (true, false) => Decision::nothing(on_record),
+        };
+    }
+    let unbuilt = resource.phase() == ResourcePhase::Pending && on_record.built.is_none();
+    if unbuilt && matches!(around.blueprint, BlueprintView::Gone) {
+        // R1: blueprint gone and nothing in `built`: nothing can have been built.
+        return match (deleting, finalizer) {
+            (_, true) => Decision::metadata(on_record, MetadataChange::RemoveFinalizer),
+            (false, false) => Decision::metadata(on_record, MetadataChange::Delete),
+            (true, false) => Decision::nothing(on_record),
+        };
+    }
+    if !finalizer && !deleting {
+        // L1, for resources.
+        return Decision::metadata(on_record, MetadataChange::AddFinalizer);
+    }
+    let mut pass = Pass::new(resource, around, on_record, now);
+    pass.edit();
+    pass.commands();
+    if deleting {
+        pass.release("Deleted", "the Resource was deleted");
+    }
+    pass.drop_claims();
+    pass.drain();
+    pass.clocks();
+    pass.step();
+    pass.grant();
+    pass.close()
+}
+
+/// The state of one pass: the version that was read, and the copy of its status that is being made.
+struct Pass<'a> {
+    resource: &'a Resource,
+    around: &'a Surroundings<'a>,
+    now: MicroTime,
+    on_record: ResourceStatus,
+    next: ResourceStatus,
+    phase: ResourcePhase,
+    blueprint: Option<&'a Blueprint>,
+    policy: ResourcePolicy,
+    lease_policy: LeasePolicy,
+    step: Option<StepOrder>,
+    reads: Vec<Read>,
+    wakes: Vec<MicroTime>,
+    events: Vec<EventDraft>,
+    urgency: Urgency,
+}
+
+impl<'a> Pass<'a> {
+    fn new(resource: &'a Resource, around: &'a Surroundings<'a>, on_record: ResourceStatus, now: MicroTime) -> Self {
+        let blueprint = match around.blueprint {
+            BlueprintView::Seen(blueprint) | BlueprintView::Confirmed(blueprint) => Some(blueprint),
+            BlueprintView::Absent | BlueprintView::Gone => None,
+        };
+        Self {
+            resource,
+            around,
+            now,
+            next: on_record.clone(),
+            phase: resource.phase(),
+            on_record,
+            blueprint,
+            policy: blueprint.map(|b| b.spec.resource.clone()).unwrap_or_default(),
+            lease_policy: blueprint.map(|b| b.spec.lease.clone()).unwrap_or_default(),
+            step: None,
+            reads: Vec::new(),
+            wakes: Vec::new(),
+            events: Vec::new(),
+            urgency: Urgency::Later,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase, ResourcePhase::Released | ResourcePhase::Broken | ResourcePhase::Destroyed)
+    }
+
+    /// R6: Released stops grants; the leases notice by themselves, nothing is appended to them.
+    fn release(&mut self, reason: &str, message: &str) {
+        if matches!(self.phase, ResourcePhase::Pending | ResourcePhase::Active) {
+            self.over(ResourcePhase::Released, reason, message);
+        }
+    }
+
+    fn over(&mut self, phase: ResourcePhase, reason: &str, message: &str) {
+        self.phase = phase;
+        self.next.released_at = Some(self.now);
+        self.set("Ready", Truth::False, reason, message);
+        self.set("Released", Truth::True, reason, message);
+        self.urgency = Urgency::Now;
+        if phase == ResourcePhase::Broken {
+            self.events.push(EventDraft::warning(reason, message));
+        }
+    }
+
+    // The other side
+
+    /// R4: a claim is a promise that only the lease can end. Never because the lease is Pending, because this resource is
+    /// dying, or because of time.
+    fn drop_claims(&mut self) {
+        let had = self.next.claims.len();
+        let claims = std::mem::take(&mut self.next.claims);
+        let mut kept = Vec::with_capacity(claims.len());
+        for (n, claim) in claims.into_iter().enumerate() {
+            let view = self.around.leases.get(n).copied().unwrap_or(LeaseView::Absent);
+            if !self.is_ended(&claim, view) {
+                kept.push(claim);
+            }
+        }
+        self.next.claims = kept;
+        if had > 0 && self.next.claims.is_empty() {
+            self.next.idle_since = Some(self.now);
+            if self.next.served && self.lease_policy.recycle == Recycle::Destroy {
+                // R5: the write that drops the last claim also sets Released.
+                self.release("Released", "lease.recycle is Destroy, and its lease has ended");
+            }
+        }
+        if self.next.claims.len() != had {
+            self.urgency = Urgency::Now;
+        }
+    }
+
+    fn is_ended(&mut self, claim: &Claim, view: LeaseView<'_>) -> bool {
+        match view {
+            LeaseView::Seen(lease) => pool::has_ended(claim, lease, uid(&self.resource.metadata)),
+            LeaseView::Absent => {
+                self.reads.push(Read::ClaimedLease { uid: claim.uid.clone() });
+                false
+            }
+            // R4c: gone by a quorum read, *and* what it left is torn down.
+            LeaseView::Gone => {
+                let key = EffectKey::of_claim(uid(&self.resource.metadata), claim);
+                let step = Step { kind: StepKind::TearDownLease, key };
+                let done = report_of(self.around.reports, &step).is_some_and(|r| matches!(r.answer, Answer::Done(_)));
+                if !done && self.step.is_none() {
+                    self.step = Some(StepOrder { step, timeout: self.teardown_timeout().to_std() });
+                }
+                done
+            }
+        }
+    }
+
+    /// R7: decided here, on the own object. Claims empty: Released; else wait.
+    fn drain(&mut self) {
+        if matches!(self.around.blueprint, BlueprintView::Absent) {
+            self.reads.push(Read::Blueprint);
+        }
+        if self.is_over() || !self.next.claims.is_empty() {
+            return;
+        }
+        let gone = matches!(self.around.blueprint, BlueprintView::Gone);
+        if gone || self.blueprint.is_some_and(|b| is_deleting(&b.metadata)) {
+            return self.release("BlueprintDeleted", "its Blueprint is deleted");
+        }
+        match self.around.slot {
+            SlotState::Current => {}
+            SlotState::Disabled => self.release("Disabled", "its entry was removed or disabled"),
+            SlotState::Outdated => self.release("Outdated", "its entry has changed; it is made anew"),
+        }
+    }
+
+    // Clocks
+
+    fn clocks(&mut self) {
+        let now = self.now;
+        if self.is_over() {
+            return;
+        }
+        if self.age().is_some_and(|at| at <= now) {
+            return self.release("Expired", "its end has come");
+        }
+        match self.phase {
+            ResourcePhase::Pending if self.build_deadline() <= now => {
+                self.over(ResourcePhase::Broken, "BuildTimeout", "it was not built in time");
+            }
+            ResourcePhase::Active if self.idle_deadline().is_some_and(|at| at <= now) => {
+                self.release("IdleTimeout", "nobody has held it for resource.idleTTL of the Blueprint");
+            }
+            _ => {}
+        }
+    }
+
+    /// Where the Blueprint is not seen, the end that was told stands.
+    fn age(&self) -> Option<MicroTime> {
+        let end = deadline::age(self.resource.spec.expires_at, &self.next, &self.policy).at;
+        if self.blueprint.is_none() && self.next.wish.is_none() { end.or(self.on_record.expires_at) } else { end }
+    }
+
+    fn build_deadline(&self) -> MicroTime {
+        let recorded = deadline::find(&self.on_record.deadlines, crate::api::DeadlineName::Build).map(|d| d.at);
+        let timeout = self.policy.build_timeout.unwrap_or(deadline::BUILD_TIMEOUT);
+        recorded.unwrap_or_else(|| super::created_by(&self.resource.metadata, self.now).after(timeout))
+    }
+
+    fn idle_deadline(&self) -> Option<MicroTime> {
+        let ttl = self.policy.idle_ttl?;
+        Some(self.next.idle_since.filter(|_| self.next.claims.is_empty())?.after(ttl))
+    }
+
+    fn teardown_timeout(&self) -> crate::api::Duration {
+        self.policy.teardown_timeout.unwrap_or(deadline::TEARDOWN_TIMEOUT)
+    }
+
+    // The driver's step
+
+    fn step(&mut self) {
+        match self.phase {
+            ResourcePhase::Pending => self.build(),
+            ResourcePhase::Active | ResourcePhase::Destroyed => {}
+            ResourcePhase::Released | ResourcePhase::Broken => self.tear_down(),
+        }
+    }
+
+    fn wanted(&self, kind: StepKind) -> Step {
+        Step { kind, key: EffectKey::of_resource(uid(&self.resource.metadata)) }
+    }
+
+    fn build(&mut self) {
+        if self.blueprint.is_none_or(|b| b.spec.suspend) {
+            return;
+        }
+        let step = self.wanted(StepKind::Build);
+        match report_of(self.around.reports, &step).map(|r| &r.answer) {
+            Some(Answer::Done(facts)) => return self.active(facts),
+            Some(Answer::FailedForGood(failure)) => {
+                self.next.failure = Some(failure.clone());
+                return self.over(ResourcePhase::Broken, "Failed", &failure.message.clone());
+            }
+            Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
+            Some(Answer::Again(_) | Answer::Need(_)) | None => {}
+        }
+        // R1 and R2: before the first call, and before Active.
+        if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) {
+            self.reads.push(Read::Blueprint);
+        }
+        match self.around.slot_is_clear {
+            None => self.reads.push(Read::LeasesOnSlot),
+            Some(false) => {
+                // A lease still holds the slot under a former UID: its end is awaited, not assumed.
+                self.wakes.push(self.now.after(crate::api::Duration::from_secs(1)));
+                return;
+            }
+            Some(true) => {}
+        }
+        if !self.reads.is_empty() {
+            return;
+        }
+        if !self.around.free.build && self.next.built.is_none() {
+            // Everything that a teardown needs is on record before the first effect outside (api.md, 6).
+            self.next.built = Some(self.around.intent.clone().unwrap_or_else(|| serde_json::json!({})));
+        }
+        let left = self.build_deadline().timestamp().duration_since(self.now.timestamp());
+        self.step = Some(StepOrder { step, timeout: left.unsigned_abs() });
+    }
+
+    fn active(&mut self, facts: &Facts) {
+        self.phase = ResourcePhase::Active;
+        self.next.activated_at = Some(self.now);
+        self.next.idle_since = Some(self.now);
+        self.next.interfaces = facts.interfaces.clone();
+        self.next.outputs = facts.outputs.clone();
+        if facts.built.is_some() {
+            self.next.built = facts.built.clone();
+        }
+        self.next.failure = None;
+        self.set("Ready", Truth::True, "Active", "");
+        self.urgency = Urgency::Soon;
+        // Clocks that run from activation may have run out in the same moment.
+        self.clocks();
+    }
+
+    /// R8: begins only with Released or Broken, and empty claims, on record.
+    fn tear_down(&mut self) {
+        if !self.next.claims.is_empty() {
+            let leases = self.next.claims.len();
+            self.set("TornDown", Truth::False, "WaitingForLeases", &format!("it is held by {leases} still"));
+            return;
+        }
+        if self.next.built.is_none() {
+            return self.destroyed("NothingToTearDown", "nothing had been built");
+        }
+        let step = self.wanted(StepKind::TearDownResource);
+        match report_of(self.around.reports, &step) {
+            Some(Report { answer: Answer::Done(_), .. }) => return self.destroyed("TornDown", "it is removed"),
+            Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), failures, .. }) => {
+                self.teardown_failed(&failure.clone(), *failures);
+            }
+            Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
+                if !super::lease::is_failing(&self.next.conditions) {
+                    self.set("TornDown", Truth::False, "TearingDown", "");
+                }
+            }
+        }
+        self.step = Some(StepOrder { step, timeout: self.teardown_timeout().to_std() });
+    }
+
+    fn teardown_failed(&mut self, failure: &Failure, failures: u32) {
+        self.next.failure = Some(failure.clone());
+        let message = format!("attempt {failures} failed: {}", failure.message);
+        let reason = super::lease::failure_reason(failure);
+        if conditions::get(&self.next.conditions, "TornDown").is_none_or(|c| c.message != message) {
+            self.events.push(EventDraft::warning(reason, message.clone()));
+        }
+        self.set("TornDown", Truth::False, reason, &message);
+    }
+
+    fn destroyed(&mut self, reason: &str, message: &str) {
+        self.phase = ResourcePhase::Destroyed;
+        self.next.destroyed_at = Some(self.now);
+        self.set("TornDown", Truth::True, reason, message);
+    }
+
+    /// R3, in one write with whatever else this pass has decided: the drop of one claim and the next grant are one write.
+    fn grant(&mut self) {
+        let Some(blueprint) = self.blueprint else { return };
+        let deleting = is_deleting(&self.resource.metadata);
+        if self.phase != ResourcePhase::Active || deleting || !pool::grants(blueprint, self.around.slot) {
+            return;
+        }
+        let once = self.lease_policy.recycle == Recycle::Destroy;
+        self.next.capacity = blueprint.spec.limits.leases_per_resource;
+        for candidate in &self.around.candidates {
+            let full = i64::try_from(self.next.claims.len()).unwrap_or(i64::MAX) >= self.next.capacity;
+            if full || (once && self.next.served) {
+                break;
+            }
+            if self.next.claims.iter().any(|claim| claim.uid == candidate.uid) {
+                continue;
+            }
+            self.next.claims.push(Claim {
+                namespace: candidate.namespace.clone(),
+                name: candidate.name.clone(),
+                uid: candidate.uid.clone(),
+                attempt: candidate.attempt,
+                since: self.now,
+            });
+            self.next.served = once;
+            self.next.idle_since = None;
+            self.urgency = self.urgency.min(Urgency::Soon);
+        }
+    }
+
+    fn set(&mut self, type_: &str, truth: Truth, reason: &str, message: &str) {
+        conditions::set(&mut self.next.conditions, self.now, type_, truth, reason, message);
+    }
+}

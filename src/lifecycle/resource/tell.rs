@@ -1,0 +1,86 @@
+//! The end of a pass: conditions and deadlines are brought in line with what was decided.
+
+use super::{Decision, Pass, Truth, deadline, report_of};
+use crate::{
+    api::{Condition, DeadlineName, ResourcePhase, ResourceStatus},
+    lifecycle::conditions,
+};
+
+impl Pass<'_> {
+    pub(super) fn close(mut self) -> Decision<ResourceStatus> {
+        self.next.phase = Some(self.phase);
+        self.conditions();
+        self.deadlines();
+        if !self.next.claims.is_empty() {
+            self.next.idle_since = None;
+        }
+        // A resource that has only been seen says nothing new: its first status is written when something has come of it.
+        let only_seen = self.on_record.phase.is_none()
+            && self.phase == ResourcePhase::Pending
+            && self.next.commands == self.on_record.commands
+            && self.next.built == self.on_record.built
+            && self.next.failure == self.on_record.failure
+            && (self.around.free.build || self.step.is_none());
+        if only_seen {
+            self.next = self.on_record.clone();
+        }
+        let events = if self.next == self.on_record { Vec::new() } else { self.events };
+        Decision {
+            status: self.next,
+            metadata: None,
+            step: self.step,
+            reads: self.reads,
+            wake: self.wakes.into_iter().min(),
+            events,
+            urgency: self.urgency,
+        }
+    }
+
+    fn conditions(&mut self) {
+        if self.phase == ResourcePhase::Pending {
+            let why = self.next.failure.as_ref().map_or(String::new(), |f| f.message.clone());
+            self.set("Ready", Truth::False, "Building", &why);
+        }
+        for (type_, reason) in [("Released", "NotReleased"), ("TornDown", "InUse")] {
+            if conditions::get(&self.next.conditions, type_).is_none() {
+                self.set(type_, Truth::False, reason, "");
+            }
+        }
+    }
+
+    fn deadlines(&mut self) {
+        let before = std::mem::take(&mut self.next.deadlines);
+        let mut deadlines = Vec::new();
+        if !self.is_over() {
+            self.next.expires_at = self.age();
+            let at = self.next.expires_at;
+            deadlines.extend(at.map(|at| deadline::entry(DeadlineName::Age, at, "Expired", "its leases end with it")));
+        }
+        match self.phase {
+            ResourcePhase::Pending => {
+                deadlines.push(deadline::entry(DeadlineName::Build, self.build_deadline(), "BuildTimeout", ""));
+            }
+            ResourcePhase::Active => {
+                let at = self.idle_deadline();
+                deadlines
+                    .extend(at.map(|at| deadline::entry(DeadlineName::Idle, at, "IdleTimeout", "nobody holds it")));
+            }
+            ResourcePhase::Released | ResourcePhase::Broken => {
+                if let Some(order) = self.step.as_ref().filter(|_| self.next.claims.is_empty()) {
+                    let said = |c: &[Condition]| conditions::get(c, "TornDown").map(|c| c.message.clone());
+                    let recorded = deadline::find(&before, DeadlineName::Teardown);
+                    let same = said(&self.next.conditions) == said(&self.on_record.conditions);
+                    let failures = report_of(self.around.reports, &order.step).map_or(0, |r| r.failures);
+                    let begins = if failures == 0 { self.now } else { self.now.after(deadline::retry_after(failures)) };
+                    let message = format!("attempt {} is given up then, and another made", failures + 1);
+                    let at = begins.after(self.teardown_timeout());
+                    let new = deadline::entry(DeadlineName::Teardown, at, "TeardownTimeout", message);
+                    deadlines.push(recorded.filter(|_| same).cloned().unwrap_or(new));
+                }
+            }
+            ResourcePhase::Destroyed => {}
+        }
+        self.wakes.extend(deadlines.iter().filter(|d| d.name != DeadlineName::Teardown).map(|d| d.at));
+        self.next.deadlines = deadlines;
+    }
+}
