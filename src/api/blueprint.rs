@@ -30,16 +30,16 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("has(self.driver.hosts) || has(self.limits.maxResources)", "limits.maxResources is required (only hosts are limited by their inventory)"),
-    validation = ("self.lease.recycle != 'Destroy' || self.limits.leasesPerResource == 1", "lease.recycle: Destroy needs limits.leasesPerResource: 1"),
-    validation = ("!has(self.driver.objects) || ((!has(self.driver.objects.templates) || self.driver.objects.templates.all(t, !t.apiVersion.startsWith('drydock.dev/'))) && (!has(self.driver.objects.leaseTemplates) || self.driver.objects.leaseTemplates.all(t, !t.apiVersion.startsWith('drydock.dev/'))))", "driver.objects: templates may not make objects of drydock.dev; leave them out")
+    validation = ("has(self.driver.hosts) || has(self.limits.maxResources)", "limits.maxResources is required, but for hosts, which are limited by their inventory; set it"),
+    validation = ("self.lease.recycle != 'Destroy' || self.limits.leasesPerResource == 1", "lease.recycle: Destroy needs limits.leasesPerResource: 1; set that, or Reuse"),
+    validation = ("!has(self.driver.objects) || ((!has(self.driver.objects.templates) || self.driver.objects.templates.all(t, !t.apiVersion.startsWith('drydock.dev/'))) && (!has(self.driver.objects.leaseTemplates) || self.driver.objects.leaseTemplates.all(t, !t.apiVersion.startsWith('drydock.dev/'))))", "driver.objects: templates and leaseTemplates may not make objects of drydock.dev; leave them out")
 )]
 pub struct BlueprintSpec {
     /// The kind of environment that leases ask for.
     #[schemars(length(min = 1, max = 63), regex(pattern = schema::LABEL))]
     #[x_kube(validation = ("self == oldSelf", "resourceType is immutable; create another Blueprint"))]
     pub resource_type: String,
-    /// True: builds nothing and grants nothing; what is leased stays.
+    /// True: builds nothing and grants nothing; what is leased stays. Default: false.
     #[serde(default)]
     pub suspend: bool,
     /// The namespaces whose leases are served.
@@ -49,10 +49,11 @@ pub struct BlueprintSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub attributes: BTreeMap<String, String>,
-    /// How many.
+    /// How many resources there may be, and how many leases on them.
     #[serde(default)]
     pub limits: Limits,
-    /// Which of several resources with room a lease gets, where `leasesPerResource` is above 1.
+    /// Which of several resources with room a lease gets, where `limits.leasesPerResource` is above 1. `Pack`: the
+    /// fullest. `Spread`: the emptiest. Default: `Pack`. Not acted on yet.
     #[serde(default)]
     pub placement: Placement,
     /// What holds for its leases.
@@ -74,9 +75,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// The namespaces whose leases are served.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
-#[x_kube(validation = ("(self.from == 'Selector') == has(self.selector)", "selector goes with from: Selector, and only with it"))]
+#[x_kube(validation = ("(self.from == 'Selector') == has(self.selector)", "allowedNamespaces.selector goes with from: Selector, and only with it; set both, or leave the selector out"))]
 pub struct AllowedNamespaces {
-    /// `Same`: the Blueprint's own. `All`: any. `Selector`: those whose labels `selector` matches.
+    /// `Same`: the Blueprint's own namespace. `All`: any. `Selector`: those whose labels `selector` matches. Default:
+    /// `Same`.
     #[serde(default)]
     pub from: From,
     /// With `from: Selector`.
@@ -96,24 +98,24 @@ pub enum From {
     Selector,
 }
 
-/// How many.
+/// How many resources there may be, and how many leases on them.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.maxResources) || self.minReady <= self.maxResources", "limits.minReady must not exceed limits.maxResources"))]
+#[x_kube(validation = ("!has(self.maxResources) || self.minReady <= self.maxResources", "limits.minReady must not exceed limits.maxResources; lower it, or raise limits.maxResources"))]
 pub struct Limits {
     /// How many resources there may be that are not yet destroyed. Required unless the driver is `hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub max_resources: Option<i64>,
-    /// How many idle resources are kept ready. Not acted on yet.
+    /// How many idle resources are kept ready; `kubectl scale` sets it. Default: 0. Not acted on yet.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10000))]
     pub min_ready: i64,
-    /// How many are built at once. Not acted on yet.
+    /// How many are built at once. Default: 4. Not acted on yet.
     #[serde(default = "four")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_concurrent_builds: i64,
-    /// How many leases one resource holds at once.
+    /// How many leases one resource holds at once, at most 64. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 64))]
     pub leases_per_resource: i64,
@@ -156,33 +158,34 @@ pub enum Placement {
 /// What holds for the leases of a Blueprint.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.defaultTTL) || !has(self.maxTTL) || duration(self.defaultTTL) <= duration(self.maxTTL)", "lease.defaultTTL must not exceed lease.maxTTL"))]
+#[x_kube(validation = ("!has(self.defaultTTL) || !has(self.maxTTL) || duration(self.defaultTTL) <= duration(self.maxTTL)", "lease.defaultTTL must not exceed lease.maxTTL; lower it, or raise lease.maxTTL"))]
 pub struct LeasePolicy {
-    /// How long a lease lives that gives neither `ttl` nor `expiresAt`. Default: for ever.
+    /// How long a lease lives that gives neither `ttl` nor `expiresAt`, as in 1h30m. Default: for ever.
     #[serde(default, rename = "defaultTTL", skip_serializing_if = "Option::is_none")]
     pub default_ttl: Option<Duration>,
-    /// How long a lease lives at most, from when it became active. Default: any time.
+    /// How long a lease lives at most, from when it became active. Default: no maximum.
     #[serde(default, rename = "maxTTL", skip_serializing_if = "Option::is_none")]
     pub max_ttl: Option<Duration>,
     /// How often a lease's end may be moved later while it is active. Default: any number of times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub max_extensions: Option<i64>,
-    /// How long a released lease is kept for a look at most. Default: 1h.
+    /// How long a released lease is kept for a look at most, where its `Release` asks for a `hold`. Default: 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_hold: Option<Duration>,
-    /// The highest priority that counts. Default: 1000.
+    /// The highest priority that counts; a lease's higher one is cut to it. Default: 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1000, max = 1000))]
     pub max_priority: Option<i32>,
-    /// How many activations a lease gets in all. Default: 3.
+    /// How many activations a lease gets in all, when resources die under it. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub max_attempts: Option<i64>,
-    /// How long from acquired to active. Default: 10m.
+    /// How long a lease may take from acquired to active. Default: 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation_timeout: Option<Duration>,
-    /// What becomes of a resource when its lease has ended.
+    /// What becomes of a resource when its lease has ended. `Reuse`: it serves the next. `Destroy`: it is torn down, and
+    /// the next lease gets a new one; needs `limits.leasesPerResource: 1`. Default: `Reuse`.
     #[serde(default)]
     pub recycle: Recycle,
 }
@@ -220,7 +223,7 @@ pub struct ResourcePolicy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::parameter_names")]
     pub parameters: Vec<String>,
-    /// The values for leases that give none.
+    /// The values of those parameters for leases that give none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::parameter_defaults")]
     pub defaults: BTreeMap<String, String>,
@@ -243,8 +246,8 @@ pub struct ExpiryPolicy {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("[has(self.hosts), has(self.objects), has(self.workingCopy), has(self.webhook)].filter(x, x).size() == 1", "driver takes exactly one of hosts, objects, workingCopy and webhook"),
-    validation = ("has(self.hosts) == has(oldSelf.hosts) && has(self.objects) == has(oldSelf.objects) && has(self.workingCopy) == has(oldSelf.workingCopy) && has(self.webhook) == has(oldSelf.webhook)", "which driver a Blueprint has is immutable; create another Blueprint")
+    validation = ("[has(self.hosts), has(self.objects), has(self.workingCopy), has(self.webhook)].filter(x, x).size() == 1", "driver takes exactly one of hosts, objects, workingCopy and webhook; set one"),
+    validation = ("has(self.hosts) == has(oldSelf.hosts) && has(self.objects) == has(oldSelf.objects) && has(self.workingCopy) == has(oldSelf.workingCopy) && has(self.webhook) == has(oldSelf.webhook)", "driver: which of hosts, objects, workingCopy and webhook a Blueprint has is immutable; create another Blueprint")
 )]
 pub struct Driver {
     /// An inventory of machines, or of any named things.
@@ -285,7 +288,7 @@ pub struct Host {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub address: Option<String>,
-    /// Its port. Default: 22.
+    /// Its port. Default: 22, where there is an address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
@@ -301,7 +304,7 @@ pub struct Host {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::host_keys")]
     pub host_keys: Vec<String>,
-    /// True: no new leases; leases that it has keep it until they end.
+    /// True: no new leases; leases that it has keep it until they end. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
     /// Facts that are given to its leases, as `status.outputs`.
@@ -396,7 +399,7 @@ pub struct WebhookClientConfig {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct BlueprintStatus {
-    /// Ready.
+    /// `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

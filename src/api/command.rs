@@ -1,4 +1,6 @@
 //! The command queue: how everyone but an object's own reconciler says what they want (design.md, 4).
+//!
+//! The doc comments of fields are what `kubectl explain` tells a user.
 
 use super::{
     schema,
@@ -25,10 +27,13 @@ pub const LEDGER_LIMIT: usize = 128;
     validation = Rule::new("!has(self.never) || self.never").message("never is true or absent; to set an end use at or after")
 )]
 pub struct Command {
-    /// Chosen by the issuer, once for each intent: an id in the ledger is consumed, whatever reappears under it.
+    /// A name for the command, unique in the queue; choose a new one for each intent. An id that `status.commands` has
+    /// is consumed: a command that reappears under it does nothing.
     #[schemars(length(min = 1, max = 63), regex(pattern = schema::LABEL))]
     pub id: String,
-    /// What is wanted.
+    /// What is wanted. `Release`: end it; what was built is torn down. `Expires`: set, move or lift its end. `Reclaim`:
+    /// release it if it is idle; Resources only. `Forget`: write off a teardown that can never finish; needs the verb
+    /// `forget`.
     #[serde(rename = "type")]
     pub type_: CommandType,
     /// Why, in the issuer's words.
@@ -39,21 +44,23 @@ pub struct Command {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub issued_by: Option<String>,
-    /// Release of a lease: keep the environment so long for a look before it is torn down.
+    /// With `Release` of a Lease: keep the environment so long for a look before it is torn down; cut to the
+    /// Blueprint's `lease.maxHold`. A duration as in 1h30m. Default: it is torn down at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Duration>,
-    /// Expires: at this instant.
+    /// With `Expires`: it ends at this instant, as in 2026-11-23T18:00:00Z.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<MicroTime>,
-    /// Expires: so long after the command is consumed.
+    /// With `Expires`: it ends so long after the command is consumed. A duration as in 1h30m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Duration>,
-    /// Expires: not at all.
+    /// With `Expires`: true, it does not end by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub never: Option<bool>,
 }
 
-/// What a command asks for; its outcomes by phase are in api.md, section 2.
+// Its outcomes by phase are in api.md, section 2.
+/// What a command asks for.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandType {
     /// End it: what was built is torn down.
@@ -74,10 +81,11 @@ pub struct LedgerEntry {
     /// The command's id.
     #[schemars(length(max = 63))]
     pub id: String,
-    /// What was asked.
+    /// The command's type.
     #[serde(rename = "type")]
     pub type_: CommandType,
-    /// What came of it.
+    /// What came of it. `Applied`: done. `Ignored`: it was so already. `Refused`: not done; `message` says why and what
+    /// to do instead.
     pub outcome: Outcome,
     /// Why, and what to do instead.
     #[serde(default, skip_serializing_if = "String::is_empty")]

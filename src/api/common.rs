@@ -66,7 +66,9 @@ pub struct Interface {
 /// What an object waits for, and until when.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 pub struct Deadline {
-    /// Which clock this is (api.md, 3).
+    // The clocks of api.md, section 3.
+    /// Which clock this is. Of a Lease: `Queue`, `Activation`, `Lifetime`, `Heartbeat`, `Hold`, `Finished`; of a
+    /// Resource: `Build`, `Age`, `Idle`; of both: `Teardown`, `Asking`.
     pub name: DeadlineName,
     /// The instant; nothing happens before it.
     pub at: MicroTime,
@@ -164,7 +166,7 @@ pub struct Requirement {
     /// The key that is looked at.
     #[schemars(length(min = 1, max = 316))]
     pub key: String,
-    /// How it is compared.
+    /// How it is compared: `In`, `NotIn`, `Exists` or `DoesNotExist`.
     pub operator: Operator,
     /// With `In` and `NotIn`: the values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

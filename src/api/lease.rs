@@ -33,24 +33,27 @@ use std::collections::BTreeMap;
         .field_path(".spec.commands").reason(Reason::FieldValueForbidden)
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.blueprints) == has(oldSelf.blueprints) && has(self.selector) == has(oldSelf.selector) && has(self.parameters) == has(oldSelf.parameters) && has(self.repositories) == has(oldSelf.repositories) && has(self.subjects) == has(oldSelf.subjects) && has(self.queueTimeout) == has(oldSelf.queueTimeout) && has(self.ttl) == has(oldSelf.ttl) && has(self.heartbeatTimeout) == has(oldSelf.heartbeatTimeout)")
-    .message("only priority, expiresAt, ttlAfterDestroyed, heartbeat and commands may change; create another lease"))]
+#[x_kube(validation = schema::fixed(
+    &["blueprints", "selector", "parameters", "repositories", "subjects", "queueTimeout", "ttl", "heartbeatTimeout"],
+    "only priority, expiresAt, ttlAfterDestroyed, heartbeat and commands may change; create another lease",
+))]
 pub struct LeaseSpec {
     /// The kind of environment, as a Blueprint's `resourceType`.
     #[schemars(length(min = 1, max = 63), regex(pattern = schema::LABEL))]
     #[x_kube(validation = ("self == oldSelf", "resourceType is immutable; create another lease"))]
     pub resource_type: String,
-    /// The Blueprints to try, in this order. Left out: those of the lease's own namespace and those that the operator
+    /// The Blueprints to try, in this order. Default: those of the lease's own namespace and those that the operator
     /// shares, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic, validation = ("self == oldSelf", "blueprints is immutable; create another lease"))]
     pub blueprints: Vec<BlueprintName>,
-    /// What the resource's attributes must be.
+    /// What the resource's attributes must be. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == oldSelf", "selector is immutable; create another lease"))]
     pub selector: Option<Selector>,
-    /// What the environment is made with, where the Blueprint lists the parameter; a resource's flavour.
+    /// What the environment is made with, where the Blueprint lists the parameter. Default: the Blueprint's
+    /// `resource.defaults`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::parameters")]
     #[x_kube(validation = ("self == oldSelf", "parameters is immutable; create another lease"))]
@@ -65,24 +68,26 @@ pub struct LeaseSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic, validation = ("self == oldSelf", "subjects is immutable; create another lease"))]
     pub subjects: Vec<Subject>,
-    /// A higher one goes first; cut to the Blueprint's `lease.maxPriority`.
+    /// From -1000 to 1000: a higher one is served first; cut to the Blueprint's `lease.maxPriority`. Default: 0.
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
-    /// How long to wait for a resource before giving up. Default: for ever. `0s`: take what is free now, or give up.
+    /// How long to wait for a resource before giving up, as in 10m. `0s`: take what is free now, or give up. Default: for
+    /// ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == oldSelf", "queueTimeout is immutable; create another lease"))]
     pub queue_timeout: Option<Duration>,
-    /// How long the lease lives once it is active. Default: the Blueprint's `lease.defaultTTL`, where `expiresAt` is
+    /// How long the lease lives once it is active, as in 1h30m. Default: the Blueprint's `lease.defaultTTL`, where `expiresAt` is
     /// left out too. Cut to the Blueprint's `lease.maxTTL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == oldSelf", "ttl is immutable; append the command Expires, or move expiresAt"))]
     pub ttl: Option<Duration>,
-    /// When the lease ends, also while it still waits. Moving it counts as a command `Expires` at the moment it is seen,
-    /// but it is cut to the maximum instead of refused.
+    /// The instant at which the lease ends, also while it still waits, as in 2026-11-23T18:00:00Z. Moving it counts as a
+    /// command `Expires` at the moment it is seen, but it is cut to the maximum instead of refused. Default: what `ttl`
+    /// gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<MicroTime>,
-    /// Without a change of `heartbeat` for so long the lease is released. Not acted on yet.
+    /// Without a change of `heartbeat` for so long the lease is released. Default: none is needed. Not acted on yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == oldSelf", "heartbeatTimeout is immutable; create another lease"))]
     pub heartbeat_timeout: Option<Duration>,
@@ -92,10 +97,10 @@ pub struct LeaseSpec {
     pub heartbeat: Option<String>,
     /// How long the object is kept after it was destroyed; at most 168h. Default: 1h.
     #[serde(default, rename = "ttlAfterDestroyed", skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = ("duration(self) <= duration('168h')", "ttlAfterDestroyed is at most 168h"))]
+    #[x_kube(validation = ("duration(self) <= duration('168h')", "ttlAfterDestroyed is at most 168h; set a shorter time"))]
     pub ttl_after_destroyed: Option<Duration>,
-    /// The command queue. Append to it, with `kubectl patch --type=json` and the path `/spec/commands/-` or by server-side
-    /// apply; what came of a command is in `status.commands`.
+    /// The command queue, at most 64 long. Append to it, with `kubectl patch --type=json` and the path
+    /// `/spec/commands/-` or by server-side apply; what came of a command is in `status.commands`. Default: empty.
     #[serde(default)]
     #[schemars(length(max = 80))]
     #[x_kube(
@@ -173,7 +178,8 @@ pub struct Subject {
     pub namespace: Option<String>,
 }
 
-/// Where a lease is in its life (design.md, 3).
+// The arrows between them are in api.md, section 2.
+/// Where a lease is in its life.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LeasePhase {
     /// It waits for a resource.
@@ -209,10 +215,12 @@ pub struct ResourceRef {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseStatus {
-    /// Where the lease is in its life.
+    /// Where the lease is in its life. `Pending`: it waits for a resource. `Acquired`: it has one, which is being made
+    /// ready for it. `Active`: it is held. `Released`, `Broken`: it is over, and what it left is being torn down.
+    /// `Destroyed`: all of it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<LeasePhase>,
-    /// Acquired, Ready, Released, TornDown, and Settled, which is True when there is nothing more to wait for.
+    /// `Acquired`, `Ready`, `Released`, `TornDown`, and `Settled`, which is True when there is nothing more to wait for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -230,7 +238,8 @@ pub struct LeaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub queue_ticket: Option<String>,
-    /// The fence of a claim: raised when a claim or a resource is lost (protocol.md, L4 and L5).
+    // The fence of protocol.md, raised by its rules L4 and L5.
+    /// Counts what was granted to the lease and lost again: a grant to an earlier attempt is void.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0))]
     pub attempt: i64,

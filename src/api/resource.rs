@@ -34,15 +34,17 @@ use std::collections::BTreeMap;
         .field_path(".spec.commands").reason(Reason::FieldValueForbidden)
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.attributes) == has(oldSelf.attributes) && has(self.parameters) == has(oldSelf.parameters) && has(self.templateHash) == has(oldSelf.templateHash) && has(self.requestedFor) == has(oldSelf.requestedFor)")
-    .message("only expiresAt and commands of a Resource may change; change its Blueprint instead"))]
+#[x_kube(validation = schema::fixed(
+    &["attributes", "parameters", "templateHash", "requestedFor"],
+    "only expiresAt and commands of a Resource may change; change its Blueprint instead",
+))]
 pub struct ResourceSpec {
     /// The Blueprint that it was built from.
-    #[x_kube(validation = ("self == oldSelf", "blueprintRef is immutable"))]
+    #[x_kube(validation = ("self == oldSelf", "blueprintRef is immutable; release the Resource instead"))]
     pub blueprint_ref: BlueprintRef,
     /// The kind of environment, as the Blueprint says.
     #[schemars(length(min = 1, max = 63), regex(pattern = schema::LABEL))]
-    #[x_kube(validation = ("self == oldSelf", "resourceType is immutable"))]
+    #[x_kube(validation = ("self == oldSelf", "resourceType is immutable; release the Resource instead"))]
     pub resource_type: String,
     /// What selectors of leases see.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -57,17 +59,18 @@ pub struct ResourceSpec {
     /// What it was built from, in short: another one in the Blueprint makes it out of date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = ("self == oldSelf", "templateHash is immutable"))]
+    #[x_kube(validation = ("self == oldSelf", "templateHash is immutable; change the Blueprint instead"))]
     pub template_hash: Option<String>,
     /// The lease that asked for it: one build in flight for each lease. It is no reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = ("self == oldSelf", "requestedFor is immutable"))]
+    #[x_kube(validation = ("self == oldSelf", "requestedFor is immutable; create another Lease instead"))]
     pub requested_for: Option<LeaseRef>,
-    /// When it ends, its leases with it. Default: the Blueprint's `resource.ttl` after it became active.
+    /// The instant at which it ends, its leases with it. Moving it counts as a command `Expires` at the moment it is seen.
+    /// Default: the Blueprint's `resource.ttl` after it became active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<MicroTime>,
-    /// The command queue. Append to it, with `kubectl patch --type=json` and the path `/spec/commands/-` or by server-side
-    /// apply; what came of a command is in `status.commands`.
+    /// The command queue, at most 64 long. Append to it, with `kubectl patch --type=json` and the path
+    /// `/spec/commands/-` or by server-side apply; what came of a command is in `status.commands`. Default: empty.
     #[serde(default)]
     #[schemars(length(max = 80))]
     #[x_kube(
@@ -103,7 +106,8 @@ pub struct LeaseRef {
     pub uid: String,
 }
 
-/// Where a resource is in its life (design.md, 3).
+// The arrows between them are in api.md, section 2.
+/// Where a resource is in its life.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourcePhase {
     /// It is being built.
@@ -119,7 +123,8 @@ pub enum ResourcePhase {
     Destroyed,
 }
 
-/// A grant: the promise of this resource to one lease, which only the lease can end (protocol.md, R4).
+// Rule R4 of protocol.md says when it may be dropped.
+/// A grant: the promise of this resource to one lease, which only the lease can end.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The lease's namespace.
@@ -143,10 +148,11 @@ pub struct Claim {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceStatus {
-    /// Where the resource is in its life.
+    /// Where the resource is in its life. `Pending`: it is being built. `Active`: it is there, idle or leased.
+    /// `Released`, `Broken`: it is over, and torn down when its leases are. `Destroyed`: all of it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<ResourcePhase>,
-    /// Ready, Released, TornDown.
+    /// `Ready`, `Released` and `TornDown`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -167,7 +173,8 @@ pub struct ResourceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
     pub claims: Vec<Claim>,
-    /// With `recycle: Destroy`: it has been granted once, and will not be again (protocol.md, R5).
+    // Rule R5 of protocol.md.
+    /// With `recycle: Destroy`: it has been granted once, and will not be again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub served: bool,
     /// How many leases it may hold at once.

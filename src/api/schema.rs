@@ -1,10 +1,22 @@
 //! Bounds that types alone cannot say, as `schema_with` functions. Every string, list and map has a bound: without one
 //! the API server refuses CEL rules over it (kube-facts.md, 6.4).
 
+use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// A DNS label, RFC 1123.
 pub(super) const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// None of these optional fields of a spec appears or vanishes. One rule for all of them, over their presence alone: a
+/// comparison of the values in it is a hundred times over the API server's budget (api.md, 1), so that each field has a
+/// `self == oldSelf` of its own, which holds only while it is there. The message names the first that changed.
+pub(super) fn fixed(fields: &[&str], remedy: &str) -> Rule {
+    let same: Vec<_> = fields.iter().map(|field| format!("has(self.{field}) == has(oldSelf.{field})")).collect();
+    let named = fields.iter().zip(&same).rev().fold("''".to_owned(), |later, (field, same)| {
+        format!("!({same}) ? '{field} cannot be added or left out later: {remedy}' : {later}")
+    });
+    Rule::new(same.join(" && ")).message(Message::Expression(named))
+}
 
 fn map(entries: u32, value: u32) -> Schema {
     json_schema!({
@@ -68,17 +80,19 @@ pub(super) fn opaque(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// Templates of Kubernetes objects. Not `embedded-resource`: that refuses `${…}` in namespace and labels (api.md, 6).
+/// Templates of Kubernetes objects; `apiVersion` and `kind` are literal, never `${…}`. Not `embedded-resource`: that
+/// refuses `${…}` in namespace and labels (api.md, 6).
 pub(super) fn templates(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": 32,
         "items": {
+            "description": "A Kubernetes object, not of group drydock.dev; `${…}` in its texts is a CEL expression.",
             "type": "object",
             "x-kubernetes-preserve-unknown-fields": true,
             "required": ["apiVersion", "kind", "metadata"],
             "properties": {
-                "apiVersion": {"type": "string", "minLength": 1, "maxLength": 317},
+                "apiVersion": {"type": "string", "maxLength": 317, "pattern": "^([a-z0-9][-a-z0-9.]*/)?[a-z][a-z0-9]*$"},
                 "kind": {"type": "string", "maxLength": 63, "pattern": "^[A-Z][A-Za-z0-9]*$"},
                 "metadata": {
                     "type": "object",
@@ -102,15 +116,16 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
         "items": {
+            "description": "A condition, as all of Kubernetes has them.",
             "type": "object",
             "required": ["type", "status", "reason", "message", "lastTransitionTime"],
             "properties": {
-                "type": {"type": "string", "maxLength": 316},
-                "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
-                "reason": {"type": "string", "minLength": 1, "maxLength": 1024},
-                "message": {"type": "string", "maxLength": 32768},
-                "lastTransitionTime": {"type": "string", "format": "date-time"},
-                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
+                "type": {"type": "string", "maxLength": 316, "description": "What it speaks of."},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "`True`, `False` or `Unknown`."},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Why, in one word."},
+                "message": {"type": "string", "maxLength": 32768, "description": "Why, in a sentence."},
+                "lastTransitionTime": {"type": "string", "format": "date-time", "description": "Since when `status` is so."},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "description": "The generation of the spec that it speaks of."},
             },
         },
     })

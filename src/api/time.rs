@@ -1,6 +1,6 @@
 //! Instants and lengths of time as they stand in the API.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::temporal::Pieces};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, fmt, str::FromStr};
@@ -18,7 +18,12 @@ impl MicroTime {
 
     /// This instant and a length of time after it; the end of time where that is past what can be written.
     pub fn after(self, length: Duration) -> Self {
-        Self(self.0.saturating_add(length.0).unwrap_or(Timestamp::MAX))
+        Self::from(self.0.saturating_add(length.0).unwrap_or(Timestamp::MAX))
+    }
+
+    /// The end of time: the last instant that reads the same after it was written.
+    fn last() -> Self {
+        Self(Timestamp::new(Timestamp::MAX.as_second(), 999_999_000).unwrap_or(Timestamp::MAX))
     }
 }
 
@@ -27,7 +32,7 @@ impl From<Timestamp> for MicroTime {
         let finer = instant.subsec_nanosecond().rem_euclid(1_000);
         let up = if finer == 0 { 0 } else { 1_000 - finer };
         let step = jiff::SignedDuration::from_nanos(i64::from(up));
-        Self(instant.saturating_add(step).unwrap_or(Timestamp::MAX))
+        Self(instant.saturating_add(step).unwrap_or(Timestamp::MAX)).min(Self::last())
     }
 }
 
@@ -45,8 +50,19 @@ impl Serialize for MicroTime {
 
 impl<'de> Deserialize<'de> for MicroTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Timestamp::deserialize(deserializer).map(Self::from)
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        match text.parse::<Timestamp>() {
+            Ok(instant) => Ok(Self::from(instant)),
+            // The calendar goes a day further than our instants, and 9999-12-31 is how many write "never".
+            Err(_) if is_instant_of_the_last_days(&text) => Ok(Self::last()),
+            Err(error) => Err(de::Error::custom(error)),
+        }
     }
+}
+
+fn is_instant_of_the_last_days(text: &str) -> bool {
+    let pieces = Pieces::parse(text).ok();
+    pieces.is_some_and(|p| p.date() >= jiff::civil::date(9999, 12, 30) && p.time().is_some() && p.offset().is_some())
 }
 
 impl JsonSchema for MicroTime {
@@ -57,7 +73,14 @@ impl JsonSchema for MicroTime {
         "MicroTime".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "format": "date-time"})
+        // `date-time` alone lets through what is no instant, as 10:00:00x5Z or +99:99, and more digits than can be kept.
+        // The year has four digits that count, so that no offset takes it below what can be written.
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "maxLength": 35,
+            "pattern": r"^[1-9][0-9-]{9}T[0-9:]{8}(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
+        })
     }
 }
 
@@ -202,9 +225,18 @@ mod tests {
             ("2026-11-23T10:00:00.999999999Z", "2026-11-23T10:00:01.000000Z"),
             ("2026-11-23T12:00:00+02:00", "2026-11-23T10:00:00.000000Z"),
             ("1969-12-31T23:59:59.5000001Z", "1969-12-31T23:59:59.500001Z"),
+            ("9999-12-30T22:00:00.9999991Z", "9999-12-30T22:00:00.999999Z"),
+            ("9999-12-31T23:59:59Z", "9999-12-30T22:00:00.999999Z"),
+            ("9999-12-31T23:59:59-12:00", "9999-12-30T22:00:00.999999Z"),
         ] {
             let read: MicroTime = serde_json::from_value(serde_json::json!(text)).unwrap();
             assert_eq!(read.to_string(), kept, "{text}");
+            let again: MicroTime = serde_json::from_value(serde_json::to_value(read).unwrap()).unwrap();
+            assert_eq!(again, read, "{text}: what is written reads the same");
+            assert!(read.after(Duration::from_secs(1)) >= read, "{text}");
+        }
+        for text in ["soon", "2026-11-23", "2026-11-23T10:00:00", "9999-12-31", "9999-12-31T25:00:00Z"] {
+            assert!(serde_json::from_value::<MicroTime>(serde_json::json!(text)).is_err(), "{text}");
         }
     }
 }
