@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("has(self.driver.hosts) || has(self.limits.maxResources)", "limits.maxResources is required, but for hosts, which are limited by their inventory; set it"),
+    validation = ("has(self.limits.maxResources) || !(has(self.driver.objects) || has(self.driver.workingCopy) || has(self.driver.webhook))", "limits.maxResources is required, but for hosts, which are limited by their inventory; set it"),
     validation = ("self.lease.recycle != 'Destroy' || self.limits.leasesPerResource == 1", "lease.recycle: Destroy needs limits.leasesPerResource: 1; set that, or Reuse"),
     validation = ("!has(self.driver.objects) || ((!has(self.driver.objects.templates) || self.driver.objects.templates.all(t, !t.apiVersion.startsWith('drydock.dev/'))) && (!has(self.driver.objects.leaseTemplates) || self.driver.objects.leaseTemplates.all(t, !t.apiVersion.startsWith('drydock.dev/'))))", "driver.objects: templates and leaseTemplates may not make objects of drydock.dev; leave them out")
 )]
@@ -53,7 +53,7 @@ pub struct BlueprintSpec {
     #[serde(default)]
     pub limits: Limits,
     /// Which of several resources with room a lease gets, where `limits.leasesPerResource` is above 1. `Pack`: the
-    /// fullest. `Spread`: the emptiest. Default: `Pack`. Not acted on yet.
+    /// fullest. `Spread`: the emptiest. Default: `Pack`.
     #[serde(default)]
     pub placement: Placement,
     /// What holds for its leases.

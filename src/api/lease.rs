@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new(super::crds::COMMAND_STAYS).message("a command may be removed only after status.commands shows it consumed")
+    validation = Rule::new(super::crds::COMMAND_STAYS).message("a command may be removed only after status.commands shows it consumed; keep those that wait, or append by JSON patch to /spec/commands/-")
         .field_path(".spec.commands").reason(Reason::FieldValueForbidden),
     validation = Rule::new(super::crds::LEDGER_STAYS).message("a ledger entry stays as long as its command is in the spec")
         .field_path(".status.commands").reason(Reason::FieldValueForbidden),
@@ -125,7 +125,7 @@ pub struct BlueprintName {
 
 /// One repository of a working copy.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
-#[x_kube(validation = ("[has(self.branch), has(self.commit), has(self.tag), has(self.ref)].filter(x, x).size() <= 1", "at most one of branch, commit, tag and ref"))]
+#[x_kube(validation = ("[has(self.branch), has(self.commit), has(self.tag), has(self.ref)].filter(x, x).size() <= 1", "at most one of branch, commit, tag and ref; leave the others out"))]
 pub struct Repository {
     /// The folder of the working copy that it is checked out to.
     #[schemars(length(max = 100), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"))]

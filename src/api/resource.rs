@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new(super::crds::COMMAND_STAYS).message("a command may be removed only after status.commands shows it consumed")
+    validation = Rule::new(super::crds::COMMAND_STAYS).message("a command may be removed only after status.commands shows it consumed; keep those that wait, or append by JSON patch to /spec/commands/-")
         .field_path(".spec.commands").reason(Reason::FieldValueForbidden),
     validation = Rule::new(super::crds::LEDGER_STAYS).message("a ledger entry stays as long as its command is in the spec")
         .field_path(".status.commands").reason(Reason::FieldValueForbidden),
