@@ -2,6 +2,7 @@
 //! them down without fail. The map of the house is in CONTRIBUTING.md.
 
 pub mod api;
+pub mod cli;
 pub mod controller;
 pub mod driver;
 pub mod lifecycle;

@@ -1,0 +1,183 @@
+//! What can go wrong in a verb, as one line that names the thing, its value and the way out.
+
+use kube::{config::KubeconfigError, core::Status};
+use std::{io, path::PathBuf, process::ExitCode};
+
+/// Why a verb could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A flag whose value makes no sense now, though it is well formed.
+    #[error("{flag} {value}: {remedy}")]
+    Flag {
+        /// The flag as it was written.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it, and what to give instead.
+        remedy: String,
+    },
+    /// A question that needs a terminal.
+    #[error("{0}")]
+    Unasked(String),
+    /// A kubeconfig that cannot be read, or does not hold what was asked for.
+    #[error("{origin}: {}; {remedy}", one_line(&chain(.source)))]
+    Kubeconfig {
+        /// Where it was looked for.
+        origin: String,
+        /// What to do.
+        remedy: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: KubeconfigError,
+    },
+    /// No cluster to talk to.
+    #[error("no cluster to talk to: {}; give --kubeconfig, set KUBECONFIG, or run it in a Pod", kubeconfig(.0))]
+    NoCluster(#[source] kube::config::InferConfigError),
+    /// The API server refused, in its own words.
+    #[error("{tried}: {}", refusal(.status))]
+    Refused {
+        /// What was tried on what.
+        tried: String,
+        /// The answer.
+        status: Box<Status>,
+    },
+    /// The API server could not be asked.
+    #[error("{tried}: {}", unreachable(.source))]
+    Unreachable {
+        /// What was tried on what.
+        tried: String,
+        /// What stood in the way.
+        #[source]
+        source: kube::Error,
+    },
+    /// The API server did not answer.
+    #[error("{tried}: no answer from the API server in {seconds}s; see whether it is up, and try again")]
+    NoAnswer {
+        /// What was tried on what.
+        tried: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The object is not the one that was meant.
+    #[error("{what}: it was deleted, and another one has its name now; look at it before you try again")]
+    Replaced {
+        /// Which object.
+        what: String,
+    },
+    /// A file or folder could not be written.
+    #[error("--output-dir: cannot write {}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Standard output or the terminal failed.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
+    /// An object could not be written as JSON.
+    #[error("cannot write it as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// An object could not be written as YAML.
+    #[error("cannot write it as YAML: {0}")]
+    Yaml(#[from] serde_yaml::Error),
+    /// The machine gave no random numbers, of which ids are made.
+    #[error("the operating system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+impl Error {
+    /// What came of a request.
+    pub(super) fn request(tried: &str, error: kube::Error) -> Self {
+        let tried = tried.to_owned();
+        match error {
+            kube::Error::Api(status) => Self::Refused { tried, status },
+            source => Self::Unreachable { tried, source },
+        }
+    }
+
+    /// Whether asking again may help: nothing is known of the request then, it may even have been carried out.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => matches!(source, kube::Error::Service(_) | kube::Error::HyperError(_)),
+            Self::NoAnswer { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the object that was meant is not there any more.
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => status.is_not_found(),
+            Self::Replaced { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the object would not be a valid one, or a patch does not fit it.
+    pub(super) fn is_invalid(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.is_invalid())
+    }
+
+    /// Whether the reader of standard output has gone away, which is how `| head` ends a program.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// 2 where the command line is wrong, otherwise 1.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Flag { .. } | Self::Unasked(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// The server's message; with the remedy where its words do not tell users of Drydock what is missing.
+fn refusal(status: &Status) -> String {
+    let message = one_line(&status.message);
+    // A path that the server does not know is answered without `details`: the kinds are not installed.
+    if status.code == 404 && status.details.as_ref().is_none_or(|d| d.name.is_empty()) {
+        return format!("{message}: are the definitions installed? See `drydock crds`");
+    }
+    if status.code == 401 {
+        return format!("{message}: the API server does not know these credentials; log in again, or see --context");
+    }
+    message
+}
+
+/// What stood between us and the server; kube's own words for it name layers of its client.
+fn unreachable(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Service(cause) => {
+            let cause = one_line(&chain(cause.as_ref()));
+            format!("cannot reach the API server: {cause}; is it up, and is it the one you mean (--context)?")
+        }
+        other => one_line(&chain(other)),
+    }
+}
+
+/// The half of it that a user can mend; that there is no Pod's service account outside of a Pod is no news.
+fn kubeconfig(error: &kube::config::InferConfigError) -> String {
+    let source = std::error::Error::source(error);
+    one_line(&source.map_or_else(|| error.to_string(), chain))
+}
+
+/// An error with what caused it, and each thing said once.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,359 @@
+//! `drydock lease`: asks for environments, and waits for them where that is wanted.
+//!
+//! Whoever runs it in a pipeline relies on one thing: where it does not exit with 0, nothing that it asked for stays leased.
+
+use super::{
+    Connection, Exit,
+    append::{Appended, append},
+    await_active::await_active,
+    connection::{MANAGER, ask},
+    error::Error,
+    id,
+    interrupt::Interrupts,
+    print,
+    queued::Queued as _,
+    selector,
+    until::Until,
+};
+use crate::api::{Command, CommandType, Duration, Lease, LeaseSpec, Selector, lease::BlueprintName};
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use kube::{Api, api::PostParams};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, time};
+
+/// Marks a lease with the request that made it: a create whose answer was lost is tried again, and finds its own.
+const REQUEST: &str = "drydock.dev/request";
+
+/// How often a create is tried whose answer was lost.
+const ATTEMPTS: u32 = 4;
+
+/// Flags of `drydock lease`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The name of the lease; default: drydock- and a few random characters
+    #[arg(value_name = "NAME", conflicts_with = "name_flag")]
+    name: Option<String>,
+
+    /// The name of the lease, as a flag
+    #[arg(long = "name", id = "name_flag", value_name = "NAME")]
+    name_flag: Option<String>,
+
+    /// The kind of environment, as a Blueprint's resourceType
+    #[arg(long = "type", short = 't', value_name = "TYPE")]
+    type_: String,
+
+    /// When it ends, waiting included: a time, or +DURATION from now
+    #[arg(long, value_name = "TIME|+DURATION", conflicts_with = "ttl")]
+    until: Option<Until>,
+
+    /// How long it lives once it is active; default: what its Blueprint says
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<Duration>,
+
+    /// What the environment's attributes must be, as kubectl writes it: `arch=arm64,disk in (ssd,nvme),!broken`
+    #[arg(long, short = 'l', value_name = "SELECTOR", value_parser = selector::parse)]
+    selector: Option<Selector>,
+
+    /// A Blueprint to take it from, several in the order in which they are tried; default: those of the namespace and
+    /// those that the operator shares
+    #[arg(long = "blueprint", value_name = "[NAMESPACE/]NAME", value_parser = blueprint)]
+    blueprints: Vec<BlueprintName>,
+
+    /// A higher one goes first
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    priority: i32,
+
+    /// How long to wait in the queue; 0s takes what is free now or gives up; default: for ever
+    #[arg(long, value_name = "DURATION")]
+    queue_timeout: Option<Duration>,
+
+    /// What the environment is made with, where its Blueprint lists the parameter
+    #[arg(long = "parameter", short = 'p', value_name = "KEY=VALUE", value_parser = parameter)]
+    parameters: Vec<(String, String)>,
+
+    /// So many leases; with a name they are NAME-1, NAME-2 and so on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    count: u16,
+
+    /// Wait until all are active, and tell what happens meanwhile; ^C before that releases them
+    #[arg(long)]
+    wait: bool,
+
+    /// With --wait: give up after so long, and release what was asked for; default: never
+    #[arg(long, value_name = "DURATION", requires = "wait")]
+    wait_timeout: Option<Duration>,
+
+    /// What to print: the names as soon as they are known, or the objects at the end
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Format::Name)]
+    output: Format,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What is printed on standard output.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Name,
+    Json,
+    Yaml,
+}
+
+/// Creates the leases, and waits for them where that is wanted.
+pub async fn run(args: Args) -> Result<Exit, Error> {
+    let wanted = args.leases(Timestamp::now())?;
+    let api = args.connection.open().await?.api::<Lease>();
+    let mut interrupts = Interrupts::listen()?;
+    let mut made = vec![];
+    let ended = serve(&args, &api, wanted, &mut made, &mut interrupts).await;
+    let reason = match ended {
+        Ok(Exit::Done) => return ended,
+        Ok(Exit::Interrupted) => "interrupted before it was active",
+        _ => "given up before it was of use",
+    };
+    take_back(&api, &made, reason, &mut interrupts).await?;
+    ended
+}
+
+async fn serve(
+    args: &Args,
+    api: &Api<Lease>,
+    wanted: Vec<Lease>,
+    made: &mut Vec<Lease>,
+    interrupts: &mut Interrupts,
+) -> Result<Exit, Error> {
+    for lease in wanted {
+        match interrupts.outlast(create(api, &lease)).await {
+            Some(created) => made.push(created?),
+            None => print::tell(&format!("error: lease/{}: no answer yet; it may come to be", lease.name())),
+        }
+        if interrupts.heard() {
+            return Ok(Exit::Interrupted);
+        }
+        if args.output == Format::Name {
+            print::out(lease.name())?;
+        }
+    }
+    if args.wait {
+        match await_active(api, made, args.wait_timeout, interrupts).await? {
+            Exit::Done => {}
+            other => return Ok(other),
+        }
+    }
+    match args.output {
+        Format::Name => {}
+        Format::Json => print::out(&serde_json::to_string_pretty(&objects(made)?)?)?,
+        Format::Yaml => print::out(serde_yaml::to_string(&objects(made)?)?.trim_end())?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Creates the lease; or finds that it was created, and only the answer was lost.
+async fn create(api: &Api<Lease>, lease: &Lease) -> Result<Lease, Error> {
+    let tried = format!("lease/{}", lease.name());
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let mut attempt = 0;
+    loop {
+        match ask(&tried, api.create(&params, lease)).await {
+            Err(Error::Refused { tried, status }) if status.is_already_exists() => {
+                let there = ask(&tried, api.get(lease.name())).await?;
+                return if request_of(&there) == request_of(lease) {
+                    Ok(there)
+                } else {
+                    Err(Error::Refused { tried, status })
+                };
+            }
+            Err(error) if error.is_passing() && attempt < ATTEMPTS => {
+                tracing::debug!(%error, attempt, "creating it again");
+                attempt += 1;
+                tokio::time::sleep(time::Duration::from_millis(100 << attempt)).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+fn request_of(lease: &Lease) -> Option<&String> {
+    lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(REQUEST))
+}
+
+/// Releases what was asked for and has not ended by itself.
+async fn take_back(api: &Api<Lease>, made: &[Lease], reason: &str, interrupts: &mut Interrupts) -> Result<(), Error> {
+    let command = &Command {
+        id: id::command()?,
+        type_: CommandType::Release,
+        reason: Some(reason.to_owned()),
+        issued_by: None,
+        hold: None,
+        at: None,
+        after: None,
+        never: None,
+    };
+    let left: Vec<&Lease> = made.iter().filter(|lease| !lease.is_over()).collect();
+    let releases = stream::iter(&left).for_each_concurrent(8, |lease| async move {
+        let name = lease.name();
+        match append(api, name, Some(lease.uid()), command).await {
+            Ok(Appended::Queued { .. }) => print::tell(&format!("lease/{name}: Release appended: {reason}")),
+            Ok(Appended::Destroyed) => {}
+            Err(error) if error.is_gone() => {}
+            Err(error) => print::tell(&format!("error: {error}; release it with `drydock release-lease {name}`")),
+        }
+    });
+    if interrupts.outlast(releases).await.is_none() {
+        let names: Vec<&str> = left.iter().map(|lease| lease.name()).collect();
+        let names = names.join(" ");
+        print::tell(&format!("error: no answer yet to the release; see to it with `drydock release-lease {names}`"));
+    }
+    Ok(())
+}
+
+/// One object as it is, several as a list, as kubectl does.
+fn objects(leases: &[Lease]) -> Result<Value, Error> {
+    let mut items = vec![];
+    for lease in leases {
+        let mut lease = lease.clone();
+        lease.metadata.managed_fields = None;
+        items.push(serde_json::to_value(lease)?);
+    }
+    match <[Value; 1]>::try_from(items) {
+        Ok([one]) => Ok(one),
+        Err(items) => Ok(json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})),
+    }
+}
+
+impl Args {
+    /// The leases to create.
+    fn leases(&self, now: Timestamp) -> Result<Vec<Lease>, Error> {
+        let spec = self.spec(now)?;
+        let request = BTreeMap::from([(REQUEST.to_owned(), id::request()?)]);
+        let base = match self.name.as_ref().or(self.name_flag.as_ref()) {
+            Some(name) => name.clone(),
+            None => id::lease_name()?,
+        };
+        let names = (1..=self.count).map(|n| if self.count == 1 { base.clone() } else { format!("{base}-{n}") });
+        let lease = |name: String| {
+            let mut lease = Lease::new(&name, spec.clone());
+            lease.metadata.annotations = Some(request.clone());
+            lease
+        };
+        Ok(names.map(lease).collect())
+    }
+
+    fn spec(&self, now: Timestamp) -> Result<LeaseSpec, Error> {
+        let mut parameters = BTreeMap::new();
+        for (key, value) in &self.parameters {
+            if parameters.insert(key.clone(), value.clone()).is_some_and(|other| other != *value) {
+                let remedy = format!("{key} has another value already; give each parameter once");
+                return Err(Error::Flag { flag: "--parameter", value: format!("{key}={value}"), remedy });
+            }
+        }
+        Ok(LeaseSpec {
+            resource_type: self.type_.clone(),
+            blueprints: self.blueprints.clone(),
+            selector: self.selector.clone(),
+            parameters,
+            priority: self.priority,
+            queue_timeout: self.queue_timeout,
+            ttl: self.ttl,
+            expires_at: self.until.map(|until| until.instant("--until", now)).transpose()?,
+            ..LeaseSpec::default()
+        })
+    }
+}
+
+fn blueprint(text: &str) -> Result<BlueprintName, &'static str> {
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, text),
+    };
+    if name.is_empty() || name.contains('/') || namespace.is_some_and(str::is_empty) {
+        return Err("write NAME, or NAMESPACE/NAME");
+    }
+    Ok(BlueprintName { namespace: namespace.map(str::to_owned), name: name.to_owned() })
+}
+
+fn parameter(text: &str) -> Result<(String, String), &'static str> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or("write KEY=VALUE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Verb {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn leases(flags: &[&str]) -> Result<Vec<Lease>, String> {
+        let words = ["lease", "--type", "host"].iter().chain(flags);
+        let verb = Verb::try_parse_from(words).map_err(|error| error.to_string())?;
+        verb.args.leases("2026-11-23T10:00:00Z".parse().unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_become_the_spec() {
+        for (flags, expected) in [
+            (&[][..], json!({})),
+            (&["--until", "+10s"], json!({"expiresAt": "2026-11-23T10:00:10.000000Z"})),
+            (&["--ttl", "90m"], json!({"ttl": "1h30m"})),
+            (&["--queue-timeout", "0s"], json!({"queueTimeout": "0s"})),
+            (&["--priority", "-5"], json!({"priority": -5})),
+            (
+                &["-l", "arch=arm64,!broken"],
+                json!({"selector": {"matchLabels": {"arch": "arm64"}, "matchExpressions": [{"key": "broken", "operator": "DoesNotExist"}]}}),
+            ),
+            (
+                &["--blueprint", "a", "--blueprint", "pool/b"],
+                json!({"blueprints": [{"name": "a"}, {"namespace": "pool", "name": "b"}]}),
+            ),
+            (
+                &["-p", "flavour=large", "-p", "note=a=b", "-p", "empty="],
+                json!({"parameters": {"flavour": "large", "note": "a=b", "empty": ""}}),
+            ),
+        ] {
+            let made = leases(flags).unwrap();
+            let mut spec = json!({"resourceType": "host", "priority": 0, "commands": []});
+            spec.as_object_mut().unwrap().extend(expected.as_object().unwrap().clone());
+            assert_eq!(serde_json::to_value(&made[0].spec).unwrap(), spec, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_refused_by_name() {
+        for (flags, hint) in [
+            (&["--until", "2020-01-01T00:00:00Z"][..], "--until 2020-01-01T00:00:00.000000Z: this time is in the past"),
+            (&["--until", "10s"], "write +10s"),
+            (&["--until", "+1h", "--ttl", "1h"], "'--until <TIME|+DURATION>' cannot be used with '--ttl <DURATION>'"),
+            (&["--ttl", "1d"], "'--ttl <DURATION>'"),
+            (&["--priority", "1001"], "'--priority <N>'"),
+            (&["--count", "0"], "'--count <N>'"),
+            (&["--blueprint", "/b"], "write NAME, or NAMESPACE/NAME"),
+            (&["--blueprint", "a/b/c"], "write NAME, or NAMESPACE/NAME"),
+            (&["--parameter", "flavour"], "write KEY=VALUE"),
+            (&["-p", "a=1", "-p", "a=2"], "--parameter a=2: a has another value already"),
+            (&["-l", "a>1"], "write KEY=VALUE"),
+            (&["x", "--name", "y"], "cannot be used with"),
+            (&["--wait-timeout", "1m"], "--wait"),
+        ] {
+            let error = leases(flags).unwrap_err();
+            assert!(error.contains(hint), "{flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_are_given_or_made_up_and_numbered_where_there_are_several() {
+        let names = |flags: &[&str]| leases(flags).unwrap().iter().map(|l| l.name().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(&["x"]), ["x"]);
+        assert_eq!(names(&["--name", "x"]), ["x"]);
+        assert_eq!(names(&["x", "--count", "3"]), ["x-1", "x-2", "x-3"]);
+        assert!(names(&[])[0].starts_with("drydock-"));
+        assert_eq!(names(&["--count", "4"]).len(), 4);
+        assert_ne!(names(&[]), names(&[]));
+    }
+}

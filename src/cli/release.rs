@@ -1,0 +1,109 @@
+//! What releasing leases and releasing resources have in common.
+
+use super::{
+    Connection, Exit,
+    connection::ask,
+    error::Error,
+    id, print,
+    queued::Queued,
+    send::{Patience, Target, send},
+};
+use crate::api::{Command, CommandType, Duration};
+use kube::{Api, api::ListParams};
+use std::io::{self, IsTerminal as _};
+
+/// Flags that both verbs have.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Options {
+    /// All of the namespace that are not released yet
+    #[arg(long, group = "which")]
+    all: bool,
+
+    /// With --all: do not ask
+    #[arg(long, short)]
+    yes: bool,
+
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    /// Wait until the teardown is done
+    #[arg(long)]
+    wait: bool,
+
+    /// How long to wait for the outcome, 0s does not wait; with --wait for the teardown [default: 30s; with --wait no limit]
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Duration>,
+}
+
+/// Appends a `Release` to each of `names`, or to all.
+pub(super) async fn release<K: Queued>(
+    connection: &Connection,
+    names: Vec<String>,
+    hold: Option<Duration>,
+    options: Options,
+) -> Result<Exit, Error> {
+    let patience = match (options.wait, options.timeout) {
+        (true, limit) => Patience::Teardown(limit),
+        (false, limit) => Patience::outcome(limit.unwrap_or(Duration::from_secs(30))),
+    };
+    let command = Command {
+        id: id::command()?,
+        type_: CommandType::Release,
+        reason: options.reason,
+        issued_by: None,
+        hold,
+        at: None,
+        after: None,
+        never: None,
+    };
+    let cluster = connection.open().await?;
+    let api = cluster.api::<K>();
+    let targets = if options.all { unreleased(&api).await? } else { named(names) };
+    if targets.is_empty() {
+        print::tell(&format!("no {} to release in namespace {}", K::WORD, cluster.namespace));
+        return Ok(Exit::Done);
+    }
+    if options.all && !options.yes && !agreed::<K>(&targets, &cluster.namespace)? {
+        print::tell("nothing is released");
+        return Ok(Exit::Failed);
+    }
+    send(&api, targets, &command, patience).await
+}
+
+fn named(names: Vec<String>) -> Vec<Target> {
+    names.into_iter().map(|name| Target { name, uid: None }).collect()
+}
+
+/// All whose end is not decided yet; with their UIDs, for the answer to the question may take its time.
+async fn unreleased<K: Queued>(api: &Api<K>) -> Result<Vec<Target>, Error> {
+    let tried = format!("listing {}s", K::WORD);
+    let mut params = ListParams::default().limit(500);
+    let mut targets = vec![];
+    loop {
+        let page = ask(&tried, api.list(&params)).await?;
+        let unreleased = page.items.iter().filter(|object| !object.is_over());
+        targets.extend(unreleased.map(|o| Target { name: o.name().to_owned(), uid: Some(o.uid().to_owned()) }));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(targets),
+        }
+    }
+}
+
+fn agreed<K: Queued>(targets: &[Target], namespace: &str) -> Result<bool, Error> {
+    let plural = if targets.len() == 1 { "" } else { "s" };
+    let what = format!("{} {}{plural} of namespace {namespace}", targets.len(), K::WORD);
+    if !io::stdin().is_terminal() {
+        return Err(Error::Unasked(format!(
+            "--all would release {what}, and there is no terminal to ask on: add --yes, or name them"
+        )));
+    }
+    for target in targets {
+        print::tell(&target.name);
+    }
+    print::ask(&format!("Release {what}? [y/N] "));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
