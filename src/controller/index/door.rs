@@ -119,12 +119,13 @@ impl Index {
         self.resources.insert(key.clone(), resource.clone());
         self.dirty.push(Key::Resource(key.clone()));
         self.note_build(known.as_deref(), &resource, now);
+        // Offered before its leases look: or the one that it was built for would have another built.
+        self.offer(&key, now);
         self.leases_look(known.as_deref(), Some(&resource), now);
         let counted = |r: &Resource| pool::bucket(r);
         if known.as_deref().map(counted) != Some(counted(&resource)) {
             self.blueprint_looks(&resource);
         }
-        self.offer(&key, now);
     }
 
     /// A resource is gone; `seen` is its last version.

@@ -1,0 +1,47 @@
+SHELL := bash
+.DEFAULT_GOAL := help
+
+# The tests mostly wait for the control plane: more of them at a time than there are cores.
+export RUST_TEST_THREADS ?= 8
+
+.PHONY: help
+help: ## Say what there is to make
+	@echo 'Drydock: make TARGET, where TARGET is'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: programs ## See it work: a real control plane, a few hosts, a few leases; takes a minute once all is built
+	cargo build --bin drydock --example demo
+	@cargo run --quiet --example demo
+
+# The output goes through cat so that make waits for the last control plane, which ends with the test that used it.
+.PHONY: test
+test: programs ## Run all tests, those on the real control plane too
+	set -o pipefail; cargo test --no-fail-fast | cat
+
+.PHONY: lint
+lint: ## Check format, lints, documentation and generated files
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	cargo run --quiet -- crds --output-dir "$$fresh" || exit 1; \
+	diff -r crds "$$fresh" || { echo 'crds/ is not what the types in src/api say: run make crds' >&2; exit 1; }
+
+.PHONY: crds
+crds: ## Write crds/ from the types in src/api
+	cargo run --quiet -- crds --output-dir crds
+
+.PHONY: controlplane
+controlplane: programs ## Start a real control plane without Drydock, and say how to use it; ^C ends it
+	@cargo run --quiet --example dev -- controlplane
+
+.PHONY: run
+run: programs ## Start a real control plane with Drydock and its controller, and say how to use it; ^C ends it
+	cargo build --bin drydock --example dev
+	@cargo run --quiet --example dev -- run
+
+# Found or built once, into a cache outside of this folder; says what it builds and how long that takes.
+.PHONY: programs
+programs:
+	@tools/controlplane/programs >/dev/null

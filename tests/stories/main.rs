@@ -1,0 +1,15 @@
+//! Drydock's behaviours, told as black-box stories on a real API server: objects are applied, patched and deleted, and
+//! watched. One file a story or a family of them, named after their numbers. They run side by side on one control plane,
+//! each in namespaces of its own, with controllers of its own that watch those namespaces only.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod told;
+
+mod story_01_to_04_a_lease_is_served;
+mod story_05_to_08_release;
+mod story_42_killed_and_doubled;
+mod writes;
