@@ -44,16 +44,17 @@ pub(super) async fn await_active(
             }
         };
         let story = now.story();
-        if told.insert(now.name().to_owned(), story.clone()).as_ref() != Some(&story) {
+        let over = now.is_over();
+        if over {
+            print::tell(&format!("error: lease/{}: ended before it was of use: {story}", now.name()));
+        } else if told.insert(now.name().to_owned(), story.clone()).as_ref() != Some(&story) {
             print::tell(&format!("lease/{}: {story}", now.name()));
             for line in story::handed_over(&now).iter().filter(|_| now.phase() == LeasePhase::Active) {
                 print::tell(&format!("  {line}"));
             }
         }
-        let over = now.is_over().then(|| format!("error: lease/{}: ended before it was of use: {story}", now.name()));
         keep(leases, now);
-        if let Some(error) = over {
-            print::tell(&error);
+        if over {
             return Ok(Exit::Failed);
         }
     }
