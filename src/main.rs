@@ -108,6 +108,7 @@ fn stopped() -> io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
+        biased;
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

@@ -26,6 +26,7 @@ pub(super) async fn await_active(
     let mut told = BTreeMap::new();
     while leases.iter().any(|lease| lease.phase() != LeasePhase::Active) {
         let sight = tokio::select! {
+        biased;
             sight = follower.next() => sight?,
             () = interrupts.next() => return Ok(Exit::Interrupted),
             limit = passed(end) => {

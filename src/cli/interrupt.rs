@@ -29,6 +29,7 @@ impl Interrupts {
     /// Waits for the next signal.
     pub(super) async fn next(&mut self) {
         tokio::select! {
+        biased;
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
@@ -40,11 +41,13 @@ impl Interrupts {
         tokio::pin!(work);
         if !self.heard {
             tokio::select! {
-                done = &mut work => return Some(done),
-                () = self.next() => {}
-            }
+            biased;
+                    done = &mut work => return Some(done),
+                    () = self.next() => {}
+                }
         }
         tokio::select! {
+        biased;
             done = &mut work => Some(done),
             () = self.next() => None,
             () = tokio::time::sleep(GRACE) => None,

@@ -103,7 +103,9 @@ enum Format {
 
 /// Creates the leases, and waits for them where that is wanted.
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let wanted = args.leases(Timestamp::now())?;
+    #[expect(clippy::disallowed_methods, reason = "a verb runs once, at the time that the user's machine shows")]
+    let now = Timestamp::now();
+    let wanted = args.leases(now)?;
     let api = args.connection.open().await?.api::<Lease>();
     let mut interrupts = Interrupts::listen()?;
     let mut made = vec![];

@@ -116,6 +116,7 @@ async fn await_outcomes<K: Queued>(
     let mut waiting: BTreeMap<String, Option<String>> = waiting.into_keys().map(|name| (name, None)).collect();
     while !waiting.is_empty() {
         let sight = tokio::select! {
+        biased;
             sight = follower.next() => sight,
             () = until(end) => break,
         };

@@ -32,7 +32,7 @@ struct State {
 enum Progress {
     Running(JoinHandle<()>),
     /// Not again before the instant, where there is one.
-    Ended(Report, Option<MicroTime>),
+    Ended(Box<Report>, Option<MicroTime>),
     /// Told to end; the next step waits until it has.
     Cancelled(JoinHandle<()>),
 }
@@ -41,7 +41,7 @@ impl Steps {
     /// What came of the object's last step.
     pub fn report(&self, key: &Key) -> Option<Report> {
         match &super::lock(&self.0).get(key)?.progress {
-            Progress::Ended(report, _) => Some(report.clone()),
+            Progress::Ended(report, _) => Some((**report).clone()),
             Progress::Running(_) | Progress::Cancelled(_) => None,
         }
     }
@@ -118,7 +118,7 @@ fn report_to(shell: &Weak<Shell>, key: &Key, step: &Step, answer: Answer, failur
         let current = |state: &&mut State| state.step == *step && matches!(state.progress, Progress::Running(_));
         let Some(state) = states.get_mut(key).filter(current) else { return };
         state.failures = failures;
-        state.progress = Progress::Ended(Report { step: step.clone(), answer, failures }, not_before);
+        state.progress = Progress::Ended(Box::new(Report { step: step.clone(), answer, failures }), not_before);
     }
     shell.trigger(key.clone());
 }

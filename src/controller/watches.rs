@@ -244,7 +244,8 @@ fn explain(error: &watcher::Error, kind: &str) -> String {
             format!("the API server does not know {kind}: install the CRDs (drydock crds | kubectl apply -f -)")
         }
         Some(status) if status.is_forbidden() => format!("not allowed: {}", status.message),
-        _ => error.to_string(),
+        Some(status) => status.message.clone(),
+        None => error.to_string(),
     }
 }
 

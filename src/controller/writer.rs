@@ -258,9 +258,9 @@ mod tests {
         let (told, tells) = mpsc::channel();
         let mut tasks = Vec::new();
         for (n, urgency) in [Urgency::Later, Urgency::Soon, Urgency::Now, Urgency::Now].into_iter().enumerate() {
-            let (gate, told) = (gate.clone(), told.clone());
+            let (entrance, told) = (gate.clone(), told.clone());
             tasks.push(tokio::spawn(async move {
-                let _permit = gate.enter(urgency).await;
+                let _permit = entrance.enter(urgency).await;
                 told.send(n).unwrap();
             }));
             // Each is in line before the next comes.

@@ -2,7 +2,8 @@
 //! watched. One file a story or a family of them, named after their numbers. They run side by side on one control plane,
 //! each in namespaces of its own, with controllers of its own that watch those namespaces only.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+// Stories run on the machine's own clock, and fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -179,7 +179,7 @@ impl Index {
 
     /// Builds that fail back off on their Blueprint: 10 s doubling to 5 m.
     fn note_build(&mut self, known: Option<&Resource>, resource: &Resource, now: MicroTime) {
-        if !known.is_none_or(|known| known.phase() == ResourcePhase::Pending) {
+        if known.is_some_and(|known| known.phase() != ResourcePhase::Pending) {
             return;
         }
         let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) else { return };

@@ -57,8 +57,16 @@ pub struct BlueprintAround {
     pub blueprint: Arc<Blueprint>,
     /// What its decision rests on.
     pub around: blueprint::Surroundings,
-    /// The resources that are to be made: the slot, and the lease that asks, where it still does. To be settled.
-    pub orders: Vec<(String, Option<(Slot, Arc<Lease>)>)>,
+    /// The resources that are to be made, to be settled when the pass has ended.
+    pub orders: Vec<Order>,
+}
+
+/// A resource that is to be made.
+pub struct Order {
+    /// The slot's name.
+    pub slot: String,
+    /// The slot as it is now, and the lease that asks; `None` where either is no more.
+    pub make: Option<(Slot, Arc<Lease>)>,
 }
 
 impl Index {
@@ -197,7 +205,7 @@ impl Index {
                     identity: None,
                 }),
             };
-            (slot.clone(), slot_now.zip(lease))
+            Order { slot: slot.clone(), make: slot_now.zip(lease) }
         };
         let orders = pool.orders.iter().map(order).collect();
         Some(BlueprintAround { blueprint: pool.object.clone(), around, orders })

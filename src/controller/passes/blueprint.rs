@@ -60,11 +60,11 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
     let Some(view) = shell.see(|index, now| index.around_blueprint(object, now)) else { return Ok(()) };
     let mut settled = Vec::new();
     let mut outcome = Ok(());
-    for (name, order) in view.orders {
-        if let (Some((slot, lease)), Ok(())) = (order, &outcome) {
+    for order in view.orders {
+        if let (Some((slot, lease)), Ok(())) = (order.make, &outcome) {
             outcome = make(shell, &view.blueprint, &slot, &lease).await;
         }
-        settled.push(name);
+        settled.push(order.slot);
     }
     if !settled.is_empty() {
         shell.see(|index, now| index.settle_orders(object, &settled, now));
