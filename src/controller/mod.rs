@@ -123,7 +123,7 @@ pub async fn run_with(
         }
         tasks.spawn(shell.clone().run_timer());
         tasks.spawn(shell.clone().run_sweeps());
-        watches::listed(&health, &clock).await;
+        watches::listed(&health).await;
         tracing::info!("every object is listed; reconciling");
         shell.start();
         match &_elected {
@@ -144,6 +144,8 @@ pub async fn run_with(
             "passes were still under way after {STOP:?}; whoever starts next goes on from what is on record"
         );
     }
+    // A driver's step that is cut off here is resumed by whoever starts next.
+    shell.steps.cancel_all();
     tasks.shutdown().await;
     outcome
 }

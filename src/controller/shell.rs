@@ -26,6 +26,7 @@ use std::{
     },
 };
 use tokio::sync::Notify;
+use tracing::Instrument as _;
 
 /// How long the timer sleeps at most: timers ignore a machine that is suspended, and clocks that are set.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
@@ -177,7 +178,8 @@ impl Shell {
     async fn worker(self: Arc<Self>, key: Key) {
         loop {
             self.metrics.passes(key.kind());
-            let pass = AssertUnwindSafe(passes::pass(&self, &key)).catch_unwind().await;
+            let span = tracing::debug_span!("pass", object = %key);
+            let pass = AssertUnwindSafe(passes::pass(&self, &key)).catch_unwind().instrument(span).await;
             let failed = match pass {
                 Ok(Ok(wake)) => {
                     self.set_deadline(&key, wake);

@@ -58,6 +58,15 @@ impl Steps {
         }
     }
 
+    /// Nothing is wanted any more: the controller ends.
+    pub fn cancel_all(&self) {
+        for state in std::mem::take(&mut *super::lock(&self.0)).into_values() {
+            if let Progress::Running(handle) | Progress::Cancelled(handle) = state.progress {
+                handle.abort();
+            }
+        }
+    }
+
     /// This step is wanted for this object, and the status that it rests on is on record. Returns when to ask again, where
     /// it is not begun yet.
     pub fn want(

@@ -6,7 +6,7 @@ use crate::{
     api::{Blueprint, Lease, MicroTime, Resource},
     lifecycle::uid,
 };
-use futures::{StreamExt as _, stream};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
@@ -24,6 +24,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio::sync::Notify;
 
 /// Load balancers cut idle connections, some after four minutes; a watch is begun anew before (kube-facts.md, 4).
 const WATCH_SECONDS: u32 = 200;
@@ -39,7 +40,10 @@ const TOO_SILENT: Duration = Duration::from_secs(600);
 
 /// What each watch is doing.
 #[derive(Default)]
-pub struct Health(Mutex<BTreeMap<String, State>>);
+pub struct Health {
+    watches: Mutex<BTreeMap<String, State>>,
+    changed: Notify,
+}
 
 #[derive(Clone)]
 struct State {
@@ -50,20 +54,21 @@ struct State {
 
 impl Health {
     fn note(&self, name: &str, change: impl FnOnce(&mut State)) {
-        if let Some(state) = super::lock(&self.0).get_mut(name) {
+        if let Some(state) = super::lock(&self.watches).get_mut(name) {
             change(state);
         }
+        self.changed.notify_waiters();
     }
 
     /// What is waited for: watches that have not seen their first full list, with the reason. Empty: ready.
     pub fn waits_for(&self) -> Vec<String> {
-        let states = super::lock(&self.0);
+        let states = super::lock(&self.watches);
         states.iter().filter(|(_, s)| !s.listed).map(|(name, s)| format!("{name}: {}", s.says)).collect()
     }
 
     /// Watches that have been silent for too long.
     pub fn silent(&self, now: MicroTime) -> Vec<String> {
-        let states = super::lock(&self.0);
+        let states = super::lock(&self.watches);
         let silent = |s: &State| clock::until(s.last_ok, now) > TOO_SILENT;
         states.iter().filter(|(_, s)| silent(s)).map(|(name, s)| format!("{name}: {}", s.says)).collect()
     }
@@ -142,7 +147,7 @@ where
     let kind = K::plural(&()).into_owned();
     let name = format!("{kind} of {}", scope.unwrap_or("all namespaces"));
     let state = State { listed: false, says: "the first full list".into(), last_ok: shell.clock.now() };
-    super::lock(&health.0).insert(name.clone(), state);
+    super::lock(&health.watches).insert(name.clone(), state);
     async move {
         let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
         let mut events = watcher::watcher(api.clone(), config).default_backoff().boxed();
@@ -250,11 +255,12 @@ fn explain(error: &watcher::Error, kind: &str) -> String {
 }
 
 /// Ends when every watch has seen its first full list.
-pub async fn listed(health: &Health, clock: &clock::ClockHandle) {
-    let every = stream::unfold((), |()| async {
-        clock.sleep(Duration::from_millis(20)).await;
-        Some((health.waits_for().is_empty(), ()))
-    });
-    let mut ready = std::pin::pin!(every.filter(|ready| futures::future::ready(*ready)));
-    ready.next().await;
+pub async fn listed(health: &Health) {
+    loop {
+        let changed = health.changed.notified();
+        if health.waits_for().is_empty() {
+            return;
+        }
+        changed.await;
+    }
 }
