@@ -244,8 +244,7 @@ impl Index {
         if let Some(resource) = queues.iter().find_map(|blueprint| self.best_free(blueprint, &lease, now)) {
             return self.make_offer(key, &resource);
         }
-        if waiter.ordered.is_some() || self.building.contains_key(uid(&lease.metadata)) {
-            // One build in flight for each lease.
+        if self.has_build_in_flight(key, &lease) {
             return;
         }
         for blueprint in queues {
@@ -253,6 +252,13 @@ impl Index {
                 return self.make_order(key, &blueprint, slot.name);
             }
         }
+    }
+
+    /// One build in flight for each lease. One that is suspended before it has ended does not fly.
+    fn has_build_in_flight(&self, key: &ObjectKey, lease: &Lease) -> bool {
+        let building = self.building.get(uid(&lease.metadata)).into_iter().flatten();
+        let mut pools = building.filter_map(|r| self.pool_of(self.resources.get(r)?));
+        self.waiters.get(key).is_some_and(|w| w.ordered.is_some()) || pools.any(|(_, pool)| !pool.object.spec.suspend)
     }
 
     /// Where there is a choice a lease gets a resource that outlives it, else the one that lives longest.
@@ -342,7 +348,7 @@ impl Index {
     }
 
     /// A slot of a Blueprint in which something may be built now, and which will do.
-    fn vacant_slot(&self, key: &ObjectKey, now: MicroTime, will_do: impl Fn(&Slot) -> bool) -> Option<Slot> {
+    pub(super) fn vacant_slot(&self, key: &ObjectKey, now: MicroTime, will_do: impl Fn(&Slot) -> bool) -> Option<Slot> {
         let pool = self.blueprints.get(key)?;
         if !pool.may_build(now) || pool.allowance() == 0 {
             return None;
@@ -389,9 +395,7 @@ impl Index {
             let wanted = pool.queue.values().filter_map(|class| {
                 let mut unserved = class.iter().filter_map(|(place, lease)| {
                     let object = self.leases.get(lease).filter(|l| queue::waits(l, now))?;
-                    let in_flight = self.building.contains_key(uid(&object.metadata))
-                        || self.waiters.get(lease).is_some_and(|w| w.ordered.is_some());
-                    (!in_flight).then_some((place, lease, object))
+                    (!self.has_build_in_flight(lease, object)).then_some((place, lease, object))
                 });
                 let (place, lease, object) = unserved.next()?;
                 let slot = self.vacant_slot(key, now, |slot| matching::fits_slot(&object.spec, slot))?;

@@ -98,7 +98,7 @@ async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Le
     Ok(())
 }
 
-fn draft(blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Resource {
+pub(in crate::controller) fn draft(blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Resource {
     let meta = &blueprint.metadata;
     let name = meta.name.clone().unwrap_or_default();
     let blueprint_uid = uid(meta).to_owned();

@@ -10,7 +10,7 @@ use crate::{
 use std::sync::Arc;
 
 /// What quorum reads have said in this pass about the resource that the lease is bound to.
-enum Quorum {
+pub(in crate::controller) enum Quorum {
     Nothing,
     Gone,
     Confirmed(Arc<Resource>),
@@ -74,7 +74,7 @@ fn free(driver: Option<&Arc<dyn Driver>>) -> FreeSteps {
     driver.map(|d| d.free_steps()).unwrap_or_default()
 }
 
-fn surroundings<'a>(
+pub(in crate::controller) fn surroundings<'a>(
     around: &'a LeaseAround,
     known: &'a Quorum,
     driver: Option<&Arc<dyn Driver>>,
@@ -101,7 +101,11 @@ fn surroundings<'a>(
 }
 
 /// The resource that the next status binds the lease to, as far as it is seen.
-fn holding(around: &LeaseAround, next: &crate::api::LeaseStatus, known: &Quorum) -> Option<Held> {
+pub(in crate::controller) fn holding(
+    around: &LeaseAround,
+    next: &crate::api::LeaseStatus,
+    known: &Quorum,
+) -> Option<Held> {
     let wanted = next.resource_ref.as_ref()?;
     if let (Quorum::Confirmed(resource), Some(held)) = (known, &around.bound)
         && uid(&resource.metadata) == wanted.uid
@@ -112,7 +116,7 @@ fn holding(around: &LeaseAround, next: &crate::api::LeaseStatus, known: &Quorum)
     around.bound.iter().chain(claims).find(|held| uid(&held.resource.metadata) == wanted.uid).cloned()
 }
 
-fn work(order: &StepOrder, around: &LeaseAround, held: Option<Held>) -> Work {
+pub(in crate::controller) fn work(order: &StepOrder, around: &LeaseAround, held: Option<Held>) -> Work {
     let blueprint = held.as_ref().and_then(|held| held.blueprint.clone());
     Work {
         key: order.step.key.clone(),

@@ -1,9 +1,9 @@
 //! One pass over one object: gather what is around it, ask lifecycle, run the driver's step if it is free of outside
 //! effects, write once; steps with effects begin when what they rest on is on record.
 
-mod blueprint;
-mod lease;
-mod resource;
+pub(in crate::controller) mod blueprint;
+pub(in crate::controller) mod lease;
+pub(in crate::controller) mod resource;
 
 use super::{
     key::{Key, ObjectKey},

@@ -21,13 +21,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 /// What quorum reads have said in this pass.
 #[derive(Default)]
-struct Known {
-    blueprint: Option<BlueprintFact>,
-    slot_is_clear: Option<bool>,
-    gone_leases: BTreeSet<String>,
+pub(in crate::controller) struct Known {
+    pub(in crate::controller) blueprint: Option<BlueprintFact>,
+    pub(in crate::controller) slot_is_clear: Option<bool>,
+    pub(in crate::controller) gone_leases: BTreeSet<String>,
 }
 
-enum BlueprintFact {
+pub(in crate::controller) enum BlueprintFact {
     Confirmed(Arc<Blueprint>),
     Deleting(Arc<Blueprint>),
     Gone,
@@ -98,7 +98,11 @@ async fn rounds(
     Err(PassError::Unsettled)
 }
 
-fn surroundings<'a>(around: &'a ResourceAround, known: &'a Known, reports: &'a [Report]) -> resource::Surroundings<'a> {
+pub(in crate::controller) fn surroundings<'a>(
+    around: &'a ResourceAround,
+    known: &'a Known,
+    reports: &'a [Report],
+) -> resource::Surroundings<'a> {
     let blueprint = match (&known.blueprint, &around.held.blueprint) {
         (Some(BlueprintFact::Confirmed(blueprint)), _) => resource::BlueprintView::Confirmed(blueprint),
         (Some(BlueprintFact::Deleting(blueprint)), _) => resource::BlueprintView::Seen(blueprint),
@@ -125,7 +129,7 @@ fn surroundings<'a>(around: &'a ResourceAround, known: &'a Known, reports: &'a [
     }
 }
 
-fn work(order: &StepOrder, around: &ResourceAround, known: &Known) -> Work {
+pub(in crate::controller) fn work(order: &StepOrder, around: &ResourceAround, known: &Known) -> Work {
     let blueprint = match &known.blueprint {
         Some(BlueprintFact::Confirmed(blueprint)) => Some(blueprint.clone()),
         _ => around.held.blueprint.clone(),
