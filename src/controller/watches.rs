@@ -48,6 +48,8 @@ pub struct Health {
 #[derive(Clone)]
 struct State {
     listed: bool,
+    /// It is not allowed, and the controller does without.
+    waived: bool,
     says: String,
     last_ok: MicroTime,
 }
@@ -69,7 +71,7 @@ impl Health {
     /// Watches that have been silent for too long.
     pub fn silent(&self, now: MicroTime) -> Vec<String> {
         let states = super::lock(&self.watches);
-        let silent = |s: &State| clock::until(s.last_ok, now) > TOO_SILENT;
+        let silent = |s: &State| !s.waived && clock::until(s.last_ok, now) > TOO_SILENT;
         states.iter().filter(|(_, s)| silent(s)).map(|(name, s)| format!("{name}: {}", s.says)).collect()
     }
 }
@@ -146,14 +148,14 @@ where
     let (shell, health) = (shell.clone(), health.clone());
     let kind = K::plural(&()).into_owned();
     let name = format!("{kind} of {}", scope.unwrap_or("all namespaces"));
-    let state = State { listed: false, says: "the first full list".into(), last_ok: shell.clock.now() };
+    let state = State { listed: false, waived: false, says: "the first full list".into(), last_ok: shell.clock.now() };
     super::lock(&health.watches).insert(name.clone(), state);
     async move {
         let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
         let mut events = watcher::watcher(api.clone(), config).default_backoff().boxed();
         // What was known when a list began, at which version; what the list then does not have is gone.
-        let mut unlisted: BTreeMap<ObjectKey, kube::api::ObjectMeta> = BTreeMap::new();
-        let mut present: BTreeMap<ObjectKey, kube::api::ObjectMeta> = BTreeMap::new();
+        let mut unlisted: BTreeMap<ObjectKey, String> = BTreeMap::new();
+        let mut present: BTreeMap<ObjectKey, String> = BTreeMap::new();
         loop {
             let silence = shell.clock.sleep(SILENCE);
             let event = match futures::future::select(events.next(), silence).await {
@@ -174,7 +176,10 @@ where
                     if K::kind(&()) == "Namespace" && is_forbidden(&error) {
                         // Only Blueprints that select namespaces by label need it, and they say so.
                         shell.see(|index, _| index.namespaces_are_unreadable());
-                        health.note(&name, |state| state.listed = true);
+                        health.note(&name, |state| {
+                            state.listed = true;
+                            state.waived = true;
+                        });
                     }
                     tracing::warn!(watch = name, "{says}");
                     health.note(&name, |state| state.says = says);
@@ -191,7 +196,7 @@ where
                     let meta = kube::Resource::meta(&object).clone();
                     let key = ObjectKey::of(&meta);
                     unlisted.remove(&key);
-                    present.insert(key.clone(), identity(&meta));
+                    present.insert(key.clone(), uid(&meta).to_owned());
                     match object.0 {
                         Ok(object) => shell.see(|index, now| K::see(index, object, now)),
                         Err(error) => {
@@ -206,8 +211,9 @@ where
                     shell.see(|index, now| K::lose(index, &meta, now));
                 }
                 Event::InitDone => {
-                    for (key, meta) in std::mem::take(&mut unlisted) {
+                    for (key, uid) in std::mem::take(&mut unlisted) {
                         present.remove(&key);
+                        let meta = identity(&key, uid);
                         shell.see(|index, now| K::lose(index, &meta, now));
                     }
                     health.note(&name, |state| {
@@ -221,11 +227,11 @@ where
 }
 
 /// As much of an object's metadata as says which it is.
-fn identity(meta: &kube::api::ObjectMeta) -> kube::api::ObjectMeta {
+fn identity(key: &ObjectKey, uid: String) -> kube::api::ObjectMeta {
     kube::api::ObjectMeta {
-        name: meta.name.clone(),
-        namespace: meta.namespace.clone(),
-        uid: Some(uid(meta).to_owned()),
+        name: Some(key.name.to_string()),
+        namespace: Some(key.namespace.to_string()).filter(|namespace| !namespace.is_empty()),
+        uid: Some(uid),
         ..kube::api::ObjectMeta::default()
     }
 }

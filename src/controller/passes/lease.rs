@@ -1,6 +1,6 @@
 //! The pass over a lease.
 
-use super::{Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
+use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
 use crate::{
     api::{Lease, MicroTime, Resource, step::FreeSteps},
     controller::index::{Held, LeaseAround},
@@ -58,7 +58,7 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
         let lose = |shell: &Arc<Shell>, lease: &Lease| shell.see(|index, now| index.lose_lease(&lease.metadata, now));
         return match carry_out(shell, &*around.lease, &decision, next, see, lose).await? {
             Written::Stands(_) => Ok(decision.wake),
-            Written::Overtaken => Ok(None),
+            Written::Overtaken => Ok(Some(shell.soon(AGAIN))),
         };
     }
     Err(PassError::Unsettled)
@@ -130,10 +130,16 @@ pub(in crate::controller) fn work(order: &StepOrder, around: &LeaseAround, held:
 async fn read_bound(shell: &Arc<Shell>, lease: &Lease) -> Result<Quorum, PassError> {
     let Some(reference) = lease.resource_ref() else { return Err(PassError::Unsettled) };
     let object = ObjectKey::new(&reference.namespace, &reference.name);
-    let Some(resource) = read::<Resource>(shell, &object, &reference.uid).await? else { return Ok(Quorum::Gone) };
+    let resource = match read::<Resource>(shell, &object, &reference.uid).await? {
+        Found::There(resource) => *resource,
+        Found::Gone => return Ok(Quorum::Gone),
+        Found::Unreadable => return Err(PassError::Unsettled),
+    };
     let id = uid(&lease.metadata);
     let claims = resource.claims().iter().any(|c| c.uid == id && c.attempt == lease.attempt());
-    shell.see(|index, now| index.see_resource(resource.clone(), now));
+    if shell.is_watched(&object.namespace) {
+        shell.see(|index, now| index.see_resource(resource.clone(), now));
+    }
     if !claims {
         // R4 does not let a claim go before its lease has; what is read here is then older than what is known.
         return Err(PassError::Unsettled);

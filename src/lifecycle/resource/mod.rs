@@ -59,6 +59,8 @@ pub enum LeaseView<'a> {
     Seen(&'a Lease),
     /// Absent from the cache, which is no fact.
     Absent,
+    /// A quorum read says that it is there, and it cannot be read: its claim stays.
+    Unreadable,
     /// R4c: a quorum read says that it is gone.
     Gone,
 }
@@ -214,6 +216,7 @@ impl<'a> Pass<'a> {
                 self.reads.push(Read::ClaimedLease { uid: claim.uid.clone() });
                 false
             }
+            LeaseView::Unreadable => false,
             // R4c: gone by a quorum read, *and* what it left is torn down.
             LeaseView::Gone => {
                 let key = EffectKey::of_claim(uid(&self.resource.metadata), claim);
