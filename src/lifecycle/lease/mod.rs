@@ -257,6 +257,7 @@ impl<'a> Pass<'a> {
     }
 
     fn over(&mut self, phase: LeasePhase, reason: &str, message: &str) {
+        self.next.expires_at = self.end().at;
         let ready = if phase == LeasePhase::Broken { "Failed" } else { reason };
         self.set("Ready", Truth::False, ready, message);
         self.set("Released", Truth::True, reason, message);
