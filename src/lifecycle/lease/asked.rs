@@ -32,10 +32,11 @@ impl Pass<'_> {
         }
         // The spec has the new time already: what the end was until now comes from the one that was seen last.
         let spec = LeaseSpec { expires_at: seen, ..self.lease.spec.clone() };
-        let before = deadline::lifetime(&spec, &self.next, &self.policy, None).at;
+        let before = self.end_by(&spec, None).at;
         let kept = self.next.wish.unwrap_or(Wish { at: before, never: before.is_none().then_some(true) });
         self.next.wish = wish;
-        if is_later(self.end_without_resource(), before)
+        let beyond_what_is_known = asked.is_some_and(|at| !self.policy_known && is_later(Some(at), before));
+        if (beyond_what_is_known || is_later(self.end_without_resource(), before))
             && let Err(why) = self.spend_extension()
         {
             self.next.wish = Some(kept);
@@ -185,10 +186,15 @@ impl Pass<'_> {
     }
 
     fn end_without_resource(&self) -> Option<MicroTime> {
-        deadline::lifetime(&self.lease.spec, &self.next, &self.policy, None).at
+        self.end_by(&self.lease.spec, None).at
     }
 
     fn spend_extension(&mut self) -> Result<(), String> {
+        if !self.policy_known {
+            return Err(
+                "its Blueprint is not seen, so what that allows is not known; only an earlier end can be set".into()
+            );
+        }
         if let Some(max) = self.policy.max_extensions
             && self.next.extensions >= max
         {
