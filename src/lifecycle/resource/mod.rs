@@ -314,7 +314,8 @@ impl<'a> Pass<'a> {
             Some(Answer::Done(facts)) => return self.active(facts),
             Some(Answer::FailedForGood(failure)) => {
                 self.next.failure = Some(failure.clone());
-                return self.over(ResourcePhase::Broken, "Failed", &failure.message.clone());
+                self.over(ResourcePhase::Broken, "Failed", &failure.message);
+                return self.tear_down();
             }
             Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
             Some(Answer::Again(_) | Answer::Need(_)) | None => {}
