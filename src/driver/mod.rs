@@ -13,7 +13,8 @@ use std::sync::Arc;
 /// What a driver is given for one step: the objects as values, and the key under which the effect is done once.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// The key (protocol.md, D1). After a teardown of a key is done, a late call of the same key must do nothing.
+    /// The key (protocol.md, D1). After a teardown of a key is done, a late call of the same key must do nothing; and a
+    /// teardown touches only what its key owns, never whatever is there (D2).
     pub key: EffectKey,
     /// The resource, as it is on record; `None` where it is gone and only its key is left.
     pub resource: Option<Arc<Resource>>,

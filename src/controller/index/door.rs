@@ -78,6 +78,9 @@ impl Index {
         let Some(known) = self.leases.get(&key).filter(|l| uid(&l.metadata) == uid(seen)).cloned() else { return };
         self.forget_lease(&key, &known);
         self.leases.remove(&key);
+        if known.phase() == LeasePhase::Destroyed && self.claimed.contains_key(uid(seen)) {
+            self.ended.insert(uid(seen).to_owned(), known.clone());
+        }
         self.requeue(&key, now);
         self.dirty.push(Key::Lease(key));
         self.claimants_look(uid(seen), now);
@@ -127,6 +130,9 @@ impl Index {
             link(&mut self.identities, (key.namespace.clone(), identity.clone()), &key);
             self.identity_of.insert(key.clone(), identity);
         }
+        if let Some(known) = &known {
+            self.forget_ended(known);
+        }
         self.count(&resource, 1);
         self.resources.insert(key.clone(), resource.clone());
         self.dirty.push(Key::Resource(key.clone()));
@@ -147,6 +153,7 @@ impl Index {
         let Some(known) = self.resources.get(&key).filter(|r| uid(&r.metadata) == uid(seen)).cloned() else { return };
         self.forget_resource(&key, &known);
         self.resources.remove(&key);
+        self.forget_ended(&known);
         self.withheld.remove(&key);
         self.offer(&key, now);
         self.leases_look(Some(&known), None, now);
@@ -176,6 +183,15 @@ impl Index {
             unlink(&mut self.identities, &(key.namespace.clone(), identity), key);
         }
         self.count(known, -1);
+    }
+
+    /// What was kept of leases that are gone goes with the last claim for them.
+    fn forget_ended(&mut self, known: &Resource) {
+        for claim in known.claims() {
+            if !self.claimed.contains_key(&claim.uid) {
+                self.ended.remove(&claim.uid);
+            }
+        }
     }
 
     /// What stands there in the world: as built, or as its entry says.
@@ -208,7 +224,7 @@ impl Index {
         match resource.phase() {
             ResourcePhase::Active => {
                 if let Some(pool) = self.blueprints.get_mut(&key)
-                    && pool.failures > 0
+                    && (pool.failures > 0 || pool.next_build_at.is_some())
                 {
                     pool.failures = 0;
                     pool.next_build_at = None;
@@ -300,7 +316,7 @@ impl Index {
         {
             pool.object = Arc::new(blueprint);
             // Of two controllers the later back-off counts, and each has the same opinion of it.
-            pool.next_build_at = pool.next_build_at.map(|own| recorded.map_or(own, |recorded| own.max(recorded)));
+            pool.next_build_at = pool.next_build_at.max(recorded);
             if ready {
                 self.order(&key, now);
             }

@@ -42,6 +42,9 @@ pub struct Index {
     lease_uids: BTreeMap<String, ObjectKey>,
     /// Blueprint UID → the Blueprint.
     blueprint_uids: BTreeMap<String, ObjectKey>,
+    /// Lease UID → the last version of a lease that was destroyed and is gone, while a resource claims it: R4a is final, and
+    /// needs no read.
+    ended: BTreeMap<String, Arc<Lease>>,
     /// Lease UID → the resources that show a claim for it.
     claimed: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// Resource UID → the leases that are bound to it and not destroyed.
@@ -143,6 +146,7 @@ impl Index {
             namespaces: Some(BTreeMap::new()),
             lease_uids: BTreeMap::new(),
             blueprint_uids: BTreeMap::new(),
+            ended: BTreeMap::new(),
             claimed: BTreeMap::new(),
             bound: BTreeMap::new(),
             building: BTreeMap::new(),
@@ -199,8 +203,9 @@ impl Index {
             .filter(|(key, _)| Some(&*key.namespace) == resource.metadata.namespace.as_deref())
     }
 
+    /// G3: by UID, never by name.
     fn lease_by_uid(&self, uid: &str) -> Option<&Arc<Lease>> {
-        self.leases.get(self.lease_uids.get(uid)?)
+        self.lease_uids.get(uid).and_then(|key| self.leases.get(key)).or_else(|| self.ended.get(uid))
     }
 
     /// How many more leases may be granted this resource, those counted that are offered to it.

@@ -1,4 +1,5 @@
-//! The pass over a Blueprint: its own status and finalizer, and the Resources that the matcher has ordered.
+//! The pass over a Blueprint: its own status and finalizer, and the Resources that the matcher has ordered. It deletes no
+//! Resource (protocol.md, B3): they drain by themselves (R7).
 
 use super::{AGAIN, ObjectKey, PassError, Shell, Written, carry_out, in_time};
 use crate::{

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{MicroTime, step::Report},
     driver::{Driver, Work},
-    lifecycle::{Decision, Urgency, uid},
+    lifecycle::{Decision, MetadataChange, Urgency, uid},
 };
 use kube::{Api, Resource as _, ResourceExt as _, core::DeserializeGuard};
 use std::{sync::Arc, time::Duration};
@@ -61,7 +61,8 @@ async fn carry_out<K: Ours, S>(
     let answer = match (with_status, decision.metadata) {
         (Some(next), _) => shell.writer.replace_status(decision.urgency, &next).await.map(Some),
         (None, Some(change)) => {
-            let urgency = decision.urgency.min(Urgency::Soon);
+            // What is over can wait; what is to begin waits for its finalizer.
+            let urgency = if change == MetadataChange::AddFinalizer { Urgency::Soon } else { decision.urgency };
             shell.writer.change_metadata(urgency, object, change).await
         }
         (None, None) => return Ok(Written::Stands(Some(object.clone()))),
