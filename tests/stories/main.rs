@@ -10,6 +10,7 @@ mod support;
 
 mod told;
 
+mod election;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
 mod story_42_killed_and_doubled;
