@@ -53,6 +53,11 @@ impl Events {
     /// Publishes these about an object; or drops them, where too many wait.
     pub fn publish(&self, kind: &str, about: &ObjectMeta, drafts: Vec<EventDraft>) {
         for draft in drafts {
+            let object = super::key::ObjectKey::of(about);
+            match draft.kind {
+                EventKind::Normal => tracing::info!(kind, %object, reason = draft.reason, "{}", draft.message),
+                EventKind::Warning => tracing::warn!(kind, %object, reason = draft.reason, "{}", draft.message),
+            }
             if self.queue.try_send(self.event(kind, about, draft)).is_err() {
                 self.metrics.event_dropped();
             }

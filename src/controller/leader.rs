@@ -15,7 +15,7 @@ const GRACE: u64 = 5;
 /// This process is elected, as long as this is kept.
 pub struct Elected {
     state: watch::Receiver<bool>,
-    _renewal: JoinHandle<kube_lease_manager::Result<LeaseManager>>,
+    renewal: JoinHandle<kube_lease_manager::Result<LeaseManager>>,
 }
 
 /// Ends when this process is elected.
@@ -35,10 +35,19 @@ pub async fn elected(client: Client, namespace: &str, identity: &str) -> Result<
     tracing::info!(namespace, lease = NAME, identity, "standing by for election");
     state.wait_for(|elected| *elected).await.map_err(|_| "the election ended".to_owned())?;
     tracing::info!(identity, "elected");
-    Ok(Elected { state, _renewal: renewal })
+    Ok(Elected { state, renewal })
 }
 
+/// How long giving it up may take; after that the next is elected when the present term ends.
+const GIVING_UP: std::time::Duration = std::time::Duration::from_secs(5);
+
 impl Elected {
+    /// Gives it up, so that another need not wait for the end of the term.
+    pub async fn give_up(self) {
+        drop(self.state);
+        let _ = tokio::time::timeout(GIVING_UP, self.renewal).await;
+    }
+
     /// Ends when this process is no longer elected.
     pub async fn lost(&self) {
         // Where the renewal has ended, so has the election.

@@ -26,7 +26,7 @@ use shell::Shell;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -95,7 +95,9 @@ pub async fn run_with(
     tracing::info!("listening on http://{bound}");
 
     let metrics = Metrics::new();
-    let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("drydock-{}", std::process::id()));
+    // Two processes of one machine are two.
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "drydock".to_owned());
+    let instance = format!("{host}-{}", std::process::id());
     let (events, publisher) = events::queue(client.clone(), clock.clone(), metrics.clone(), &instance);
     let index = Index::new(drivers.clone(), SharedNamespaces::new(&options.shared_namespaces));
     let shell = Shell::new(clock.clone(), client.clone(), drivers, index, metrics, events, options.namespaces.clone());
@@ -109,24 +111,23 @@ pub async fn run_with(
         let _ = axum::serve(listener, http::router(probes)).await;
     });
     tasks.spawn(publisher.run());
+    let elected = OnceLock::new();
     let work = async {
-        let _elected = if options.leader_elect {
+        if options.leader_elect {
             let namespace = options.leader_election_namespace.clone().unwrap_or(default_namespace);
-            let elected = leader::elected(client, &namespace, &instance).await.map_err(Error::Election)?;
+            let won = leader::elected(client, &namespace, &instance).await.map_err(Error::Election)?;
             standing_by.store(false, Ordering::Relaxed);
-            Some(elected)
-        } else {
-            None
-        };
+            let _ = elected.set(won);
+        }
         for watch in watches::all(&shell, &health) {
             tasks.spawn(watch);
         }
         tasks.spawn(shell.clone().run_timer());
         tasks.spawn(shell.clone().run_sweeps());
-        watches::listed(&health, &clock).await;
+        watches::listed(&health).await;
         tracing::info!("every object is listed; reconciling");
         shell.start();
-        match &_elected {
+        match elected.get() {
             Some(elected) => elected.lost().await,
             None => std::future::pending::<()>().await,
         }
@@ -144,6 +145,12 @@ pub async fn run_with(
             "passes were still under way after {STOP:?}; whoever starts next goes on from what is on record"
         );
     }
+    // A driver's step that is cut off here is resumed by whoever starts next.
+    shell.steps.cancel_all();
     tasks.shutdown().await;
+    // Only now may another begin; it would be safe before, but do work twice.
+    if let Some(elected) = elected.into_inner() {
+        elected.give_up().await;
+    }
     outcome
 }

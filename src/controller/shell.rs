@@ -18,7 +18,7 @@ use crate::{
 use futures::FutureExt as _;
 use kube::Client;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex,
@@ -26,9 +26,16 @@ use std::{
     },
 };
 use tokio::sync::Notify;
+use tracing::Instrument as _;
 
 /// How long the timer sleeps at most: timers ignore a machine that is suspended, and clocks that are set.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How many objects are looked at at once: more would only wait for the writes in flight, and take memory.
+const WORKERS: usize = 512;
+
+/// A wake that has passed when its pass ends waits so long.
+const SHORTEST_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Everything that the passes share.
 pub struct Shell {
@@ -63,6 +70,9 @@ pub struct Shell {
 struct Work {
     /// Keys that a worker is busy with; true: it has become dirty meanwhile, and is gone over once more.
     busy: BTreeMap<Key, bool>,
+    /// Keys that wait for a worker, each once, in the order in which they became dirty.
+    queue: VecDeque<Key>,
+    queued: BTreeSet<Key>,
     /// Keys whose last passes failed: how often, and not again before when.
     failing: BTreeMap<Key, (u32, MicroTime)>,
 }
@@ -153,6 +163,16 @@ impl Shell {
         answer
     }
 
+    /// Whether objects of this namespace are watched: only then may they stand in the index.
+    pub fn is_watched(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|watched| watched == namespace)
+    }
+
+    /// So long from now.
+    pub fn soon(&self, wait: std::time::Duration) -> MicroTime {
+        self.clock.now().after(Duration::from_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// Has an object looked at: now, or once more where a worker is at it, or when its back-off is over.
     pub fn trigger(self: &Arc<Self>, key: Key) {
         if !self.is_running() {
@@ -169,47 +189,70 @@ impl Shell {
             self.set_deadline(&key, Some(at));
             return;
         }
+        if work.busy.len() >= WORKERS {
+            if work.queued.insert(key.clone()) {
+                work.queue.push_back(key);
+            }
+            return;
+        }
         work.busy.insert(key.clone(), false);
         drop(work);
         tokio::spawn(self.clone().worker(key));
     }
 
-    async fn worker(self: Arc<Self>, key: Key) {
+    async fn worker(self: Arc<Self>, mut key: Key) {
         loop {
             self.metrics.passes(key.kind());
-            let pass = AssertUnwindSafe(passes::pass(&self, &key)).catch_unwind().await;
+            let span = tracing::debug_span!("pass", object = %key);
+            let pass = AssertUnwindSafe(passes::pass(&self, &key)).catch_unwind().instrument(span).await;
             let failed = match pass {
                 Ok(Ok(wake)) => {
-                    self.set_deadline(&key, wake);
+                    // A wake that has passed meanwhile is no reason to go round without a breath.
+                    self.set_deadline(&key, wake.map(|at| at.max(self.soon(SHORTEST_WAIT))));
                     None
                 }
                 Ok(Err(error)) => Some((error.reason(), error.to_string())),
                 Err(_) => Some(("Panicked", "a pass panicked".to_owned())),
             };
-            let mut work = super::lock(&self.work);
-            if let Some((reason, message)) = failed {
-                let failures = work.failing.get(&key).map_or(0, |(n, _)| *n) + 1;
-                let at = self.clock.now().after(back_off(failures));
-                work.failing.insert(key.clone(), (failures, at));
-                work.busy.remove(&key);
-                drop(work);
-                self.metrics.pass_failed(key.kind(), reason);
-                tracing::warn!(object = %key, reason, failures, "pass failed, tried again at {at}: {message}");
-                self.set_deadline(&key, Some(at));
-                break;
+            match self.next(key, failed) {
+                Some(next) => key = next,
+                None => break,
             }
-            work.failing.remove(&key);
-            match work.busy.get_mut(&key) {
-                Some(dirty) if *dirty && self.is_running() => *dirty = false,
-                _ => {
-                    work.busy.remove(&key);
-                    break;
-                }
-            }
+            tokio::task::yield_now().await;
         }
         if super::lock(&self.work).busy.is_empty() {
             self.all_done.notify_waiters();
         }
+    }
+
+    /// What a worker does when a pass has ended: the same object once more, or another that is queued, or nothing.
+    fn next(&self, key: Key, failed: Option<(&'static str, String)>) -> Option<Key> {
+        let mut work = super::lock(&self.work);
+        let again = work.busy.remove(&key).unwrap_or_default();
+        match failed {
+            Some((reason, message)) => {
+                let failures = work.failing.get(&key).map_or(0, |(n, _)| *n) + 1;
+                let at = self.clock.now().after(back_off(failures));
+                work.failing.insert(key.clone(), (failures, at));
+                self.metrics.pass_failed(key.kind(), reason);
+                tracing::warn!(object = %key, reason, failures, "pass failed, tried again at {at}: {message}");
+                self.set_deadline(&key, Some(at));
+            }
+            None => {
+                work.failing.remove(&key);
+                if again && self.is_running() {
+                    work.busy.insert(key.clone(), false);
+                    return Some(key);
+                }
+            }
+        }
+        if !self.is_running() {
+            return None;
+        }
+        let next = work.queue.pop_front()?;
+        work.queued.remove(&next);
+        work.busy.insert(next.clone(), false);
+        Some(next)
     }
 
     fn set_deadline(&self, key: &Key, at: Option<MicroTime>) {

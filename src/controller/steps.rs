@@ -6,25 +6,33 @@ use crate::{
     api::{
         MicroTime,
         common::Failure,
-        step::{Answer, Report, Step, StepKind},
+        step::{Answer, Facts, Report, Step, StepKind},
     },
     driver::{Driver, Work},
-    lifecycle::{StepOrder, deadline},
+    lifecycle::{StepOrder, commands::shorten, deadline},
 };
 use futures::FutureExt as _;
 use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::task::JoinHandle;
 
 /// The steps that are wanted or have just ended, by object.
 #[derive(Default)]
-pub struct Steps(Mutex<BTreeMap<Key, State>>);
+pub struct Steps {
+    states: Mutex<BTreeMap<Key, State>>,
+    attempts: AtomicU64,
+}
 
 struct State {
     step: Step,
+    /// Which attempt this is: a late report of a cancelled one is not taken for that of its successor.
+    attempt: u64,
     failures: u32,
     progress: Progress,
 }
@@ -40,7 +48,7 @@ enum Progress {
 impl Steps {
     /// What came of the object's last step.
     pub fn report(&self, key: &Key) -> Option<Report> {
-        match &super::lock(&self.0).get(key)?.progress {
+        match &super::lock(&self.states).get(key)?.progress {
             Progress::Ended(report, _) => Some((**report).clone()),
             Progress::Running(_) | Progress::Cancelled(_) => None,
         }
@@ -48,13 +56,22 @@ impl Steps {
 
     /// Nothing is wanted for this object; what runs is cancelled.
     pub fn want_nothing(&self, key: &Key) {
-        let mut states = super::lock(&self.0);
+        let mut states = super::lock(&self.states);
         let Some(state) = states.remove(key) else { return };
         if let Progress::Running(handle) | Progress::Cancelled(handle) = state.progress
             && !handle.is_finished()
         {
             handle.abort();
             states.insert(key.clone(), State { progress: Progress::Cancelled(handle), ..state });
+        }
+    }
+
+    /// Nothing is wanted any more: the controller ends.
+    pub fn cancel_all(&self) {
+        for state in std::mem::take(&mut *super::lock(&self.states)).into_values() {
+            if let Progress::Running(handle) | Progress::Cancelled(handle) = state.progress {
+                handle.abort();
+            }
         }
     }
 
@@ -68,7 +85,7 @@ impl Steps {
         driver: Arc<dyn Driver>,
         work: Work,
     ) -> Option<MicroTime> {
-        let mut states = super::lock(&self.0);
+        let mut states = super::lock(&self.states);
         let (failures, previous) = match states.remove(key) {
             Some(state) if state.step == order.step => match state.progress {
                 Progress::Running(_) => {
@@ -88,6 +105,7 @@ impl Steps {
             }
             Some(_) | None => (0, None),
         };
+        let number = self.attempts.fetch_add(1, Ordering::Relaxed);
         let weak = Arc::downgrade(shell);
         let (task_key, step, clock) = (key.clone(), order.step.clone(), shell.clock.clone());
         let wanted = order.step.clone();
@@ -98,14 +116,17 @@ impl Steps {
             }
             let attempt = AssertUnwindSafe(attempt(&*driver, &order, work, &*clock)).catch_unwind().await;
             let answer = attempt.unwrap_or_else(|_| failed(order.step.kind, "Panicked", "the driver panicked".into()));
-            report_to(&weak, &task_key, &step, answer, failures);
+            report_to(&weak, &task_key, number, &step, bounded(step.kind, answer), failures);
         });
-        states.insert(key.clone(), State { step: wanted, failures, progress: Progress::Running(handle) });
+        states.insert(
+            key.clone(),
+            State { step: wanted, attempt: number, failures, progress: Progress::Running(handle) },
+        );
         None
     }
 }
 
-fn report_to(shell: &Weak<Shell>, key: &Key, step: &Step, answer: Answer, failures: u32) {
+fn report_to(shell: &Weak<Shell>, key: &Key, attempt: u64, step: &Step, answer: Answer, failures: u32) {
     let Some(shell) = shell.upgrade() else { return };
     let answer = match answer {
         Answer::Need(_) => failed(step.kind, "Unsupported", "this controller makes no leases beneath others".into()),
@@ -114,13 +135,45 @@ fn report_to(shell: &Weak<Shell>, key: &Key, step: &Step, answer: Answer, failur
     let failures = if matches!(answer, Answer::Failed(_) | Answer::FailedForGood(_)) { failures + 1 } else { 0 };
     let not_before = (failures > 0).then(|| shell.clock.now().after(deadline::retry_after(failures)));
     {
-        let mut states = super::lock(&shell.steps.0);
-        let current = |state: &&mut State| state.step == *step && matches!(state.progress, Progress::Running(_));
+        let mut states = super::lock(&shell.steps.states);
+        let current = |state: &&mut State| state.attempt == attempt && matches!(state.progress, Progress::Running(_));
         let Some(state) = states.get_mut(key).filter(current) else { return };
         state.failures = failures;
         state.progress = Progress::Ended(Box::new(Report { step: step.clone(), answer, failures }), not_before);
     }
     shell.trigger(key.clone());
+}
+
+/// What a driver says is cut to what a status can hold; facts that are too many or too large are a failure for good, for a
+/// status that is refused would hide what was done.
+pub fn bounded(kind: StepKind, answer: Answer) -> Answer {
+    let cut = |failure: Failure| Failure {
+        step: shorten(failure.step, 64),
+        reason: shorten(failure.reason, 64),
+        message: shorten(failure.message, 900),
+        command: failure.command.map(|c| shorten(c, 1024)),
+        exit_code: failure.exit_code,
+        output: failure.output.map(|o| o.chars().skip(o.chars().count().saturating_sub(4096)).collect()),
+    };
+    match answer {
+        Answer::Failed(failure) => Answer::Failed(cut(failure)),
+        Answer::FailedForGood(failure) => Answer::FailedForGood(cut(failure)),
+        Answer::Done(facts) if matches!(kind, StepKind::Build | StepKind::Activate) && is_too_much(&facts) => {
+            let message = "the driver gave more than 16 interfaces, or more than 32 outputs of 1,024 characters";
+            Answer::FailedForGood(Failure {
+                step: kind.as_str().into(),
+                reason: "TooMuch".into(),
+                message: message.into(),
+                ..Failure::default()
+            })
+        }
+        answer => answer,
+    }
+}
+
+fn is_too_much(facts: &Facts) -> bool {
+    let long = |output: &String| output.chars().count() > 1024;
+    facts.interfaces.len() > 16 || facts.outputs.len() > 32 || facts.outputs.values().any(long)
 }
 
 fn failed(kind: StepKind, reason: &str, message: String) -> Answer {

@@ -6,7 +6,7 @@ use crate::{
     api::{Blueprint, Lease, MicroTime, Resource},
     lifecycle::uid,
 };
-use futures::{StreamExt as _, stream};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
@@ -24,6 +24,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio::sync::Notify;
 
 /// Load balancers cut idle connections, some after four minutes; a watch is begun anew before (kube-facts.md, 4).
 const WATCH_SECONDS: u32 = 200;
@@ -39,32 +40,38 @@ const TOO_SILENT: Duration = Duration::from_secs(600);
 
 /// What each watch is doing.
 #[derive(Default)]
-pub struct Health(Mutex<BTreeMap<String, State>>);
+pub struct Health {
+    watches: Mutex<BTreeMap<String, State>>,
+    changed: Notify,
+}
 
 #[derive(Clone)]
 struct State {
     listed: bool,
+    /// It is not allowed, and the controller does without.
+    waived: bool,
     says: String,
     last_ok: MicroTime,
 }
 
 impl Health {
     fn note(&self, name: &str, change: impl FnOnce(&mut State)) {
-        if let Some(state) = super::lock(&self.0).get_mut(name) {
+        if let Some(state) = super::lock(&self.watches).get_mut(name) {
             change(state);
         }
+        self.changed.notify_waiters();
     }
 
     /// What is waited for: watches that have not seen their first full list, with the reason. Empty: ready.
     pub fn waits_for(&self) -> Vec<String> {
-        let states = super::lock(&self.0);
+        let states = super::lock(&self.watches);
         states.iter().filter(|(_, s)| !s.listed).map(|(name, s)| format!("{name}: {}", s.says)).collect()
     }
 
     /// Watches that have been silent for too long.
     pub fn silent(&self, now: MicroTime) -> Vec<String> {
-        let states = super::lock(&self.0);
-        let silent = |s: &State| clock::until(s.last_ok, now) > TOO_SILENT;
+        let states = super::lock(&self.watches);
+        let silent = |s: &State| !s.waived && clock::until(s.last_ok, now) > TOO_SILENT;
         states.iter().filter(|(_, s)| silent(s)).map(|(name, s)| format!("{name}: {}", s.says)).collect()
     }
 }
@@ -141,14 +148,14 @@ where
     let (shell, health) = (shell.clone(), health.clone());
     let kind = K::plural(&()).into_owned();
     let name = format!("{kind} of {}", scope.unwrap_or("all namespaces"));
-    let state = State { listed: false, says: "the first full list".into(), last_ok: shell.clock.now() };
-    super::lock(&health.0).insert(name.clone(), state);
+    let state = State { listed: false, waived: false, says: "the first full list".into(), last_ok: shell.clock.now() };
+    super::lock(&health.watches).insert(name.clone(), state);
     async move {
         let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
         let mut events = watcher::watcher(api.clone(), config).default_backoff().boxed();
         // What was known when a list began, at which version; what the list then does not have is gone.
-        let mut unlisted: BTreeMap<ObjectKey, kube::api::ObjectMeta> = BTreeMap::new();
-        let mut present: BTreeMap<ObjectKey, kube::api::ObjectMeta> = BTreeMap::new();
+        let mut unlisted: BTreeMap<ObjectKey, String> = BTreeMap::new();
+        let mut present: BTreeMap<ObjectKey, String> = BTreeMap::new();
         loop {
             let silence = shell.clock.sleep(SILENCE);
             let event = match futures::future::select(events.next(), silence).await {
@@ -169,7 +176,10 @@ where
                     if K::kind(&()) == "Namespace" && is_forbidden(&error) {
                         // Only Blueprints that select namespaces by label need it, and they say so.
                         shell.see(|index, _| index.namespaces_are_unreadable());
-                        health.note(&name, |state| state.listed = true);
+                        health.note(&name, |state| {
+                            state.listed = true;
+                            state.waived = true;
+                        });
                     }
                     tracing::warn!(watch = name, "{says}");
                     health.note(&name, |state| state.says = says);
@@ -186,7 +196,7 @@ where
                     let meta = kube::Resource::meta(&object).clone();
                     let key = ObjectKey::of(&meta);
                     unlisted.remove(&key);
-                    present.insert(key.clone(), identity(&meta));
+                    present.insert(key.clone(), uid(&meta).to_owned());
                     match object.0 {
                         Ok(object) => shell.see(|index, now| K::see(index, object, now)),
                         Err(error) => {
@@ -201,8 +211,9 @@ where
                     shell.see(|index, now| K::lose(index, &meta, now));
                 }
                 Event::InitDone => {
-                    for (key, meta) in std::mem::take(&mut unlisted) {
+                    for (key, uid) in std::mem::take(&mut unlisted) {
                         present.remove(&key);
+                        let meta = identity(&key, uid);
                         shell.see(|index, now| K::lose(index, &meta, now));
                     }
                     health.note(&name, |state| {
@@ -216,11 +227,11 @@ where
 }
 
 /// As much of an object's metadata as says which it is.
-fn identity(meta: &kube::api::ObjectMeta) -> kube::api::ObjectMeta {
+fn identity(key: &ObjectKey, uid: String) -> kube::api::ObjectMeta {
     kube::api::ObjectMeta {
-        name: meta.name.clone(),
-        namespace: meta.namespace.clone(),
-        uid: Some(uid(meta).to_owned()),
+        name: Some(key.name.to_string()),
+        namespace: Some(key.namespace.to_string()).filter(|namespace| !namespace.is_empty()),
+        uid: Some(uid),
         ..kube::api::ObjectMeta::default()
     }
 }
@@ -250,11 +261,12 @@ fn explain(error: &watcher::Error, kind: &str) -> String {
 }
 
 /// Ends when every watch has seen its first full list.
-pub async fn listed(health: &Health, clock: &clock::ClockHandle) {
-    let every = stream::unfold((), |()| async {
-        clock.sleep(Duration::from_millis(20)).await;
-        Some((health.waits_for().is_empty(), ()))
-    });
-    let mut ready = std::pin::pin!(every.filter(|ready| futures::future::ready(*ready)));
-    ready.next().await;
+pub async fn listed(health: &Health) {
+    loop {
+        let changed = health.changed.notified();
+        if health.waits_for().is_empty() {
+            return;
+        }
+        changed.await;
+    }
 }

@@ -112,6 +112,12 @@ pub fn find(deadlines: &[Deadline], name: DeadlineName) -> Option<&Deadline> {
     deadlines.iter().find(|d| d.name == name)
 }
 
+/// The next deadline that a pass must be made for. One that has passed and was not acted on is somebody else's to act on:
+/// what comes of that is seen. An attempt at a teardown is cut off by whoever runs it, and then reported.
+pub fn coming(deadlines: &[Deadline], now: MicroTime) -> Option<MicroTime> {
+    deadlines.iter().filter(|d| d.name != DeadlineName::Teardown && d.at > now).map(|d| d.at).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

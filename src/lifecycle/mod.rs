@@ -13,6 +13,8 @@ pub mod matching;
 pub mod pool;
 pub mod queue;
 pub mod resource;
+#[cfg(test)]
+mod testing;
 
 use crate::api::{
     MicroTime,

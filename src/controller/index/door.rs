@@ -3,7 +3,7 @@
 use super::{Index, Key, ObjectKey, Pool, REMEMBERED, link, unlink};
 use crate::{
     api::{Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase},
-    lifecycle::{deadline, pool, uid},
+    lifecycle::{conditions, deadline, is_deleting, pool, uid},
 };
 use kube::api::ObjectMeta;
 use std::{collections::BTreeMap, sync::Arc};
@@ -19,6 +19,11 @@ fn strip(meta: &mut ObjectMeta) {
 /// resourceVersions are comparable within a kind (KEP-5504); one that cannot be read is taken as new.
 fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
+}
+
+/// Another object of the same name, newer than the one that is known: the end of that one was not seen.
+fn is_other(known: &ObjectMeta, seen: &ObjectMeta) -> bool {
+    uid(known) != uid(seen) && version(known) < version(seen)
 }
 
 impl Index {
@@ -41,6 +46,9 @@ impl Index {
     /// A version of a lease was seen.
     pub fn see_lease(&mut self, mut lease: Lease, now: MicroTime) {
         let key = ObjectKey::of(&lease.metadata);
+        if let Some(namesake) = self.leases.get(&key).filter(|l| is_other(&l.metadata, &lease.metadata)).cloned() {
+            self.lose_lease(&namesake.metadata, now);
+        }
         let known = self.leases.get(&key).cloned();
         if self.is_old(known.as_ref().map(|l| &l.metadata), &lease.metadata) {
             return;
@@ -93,6 +101,10 @@ impl Index {
     /// A version of a resource was seen.
     pub fn see_resource(&mut self, mut resource: Resource, now: MicroTime) {
         let key = ObjectKey::of(&resource.metadata);
+        if let Some(namesake) = self.resources.get(&key).filter(|r| is_other(&r.metadata, &resource.metadata)).cloned()
+        {
+            self.lose_resource(&namesake.metadata, now);
+        }
         let known = self.resources.get(&key).cloned();
         if self.is_old(known.as_ref().map(|r| &r.metadata), &resource.metadata) {
             return;
@@ -124,7 +136,7 @@ impl Index {
         self.leases_look(known.as_deref(), Some(&resource), now);
         let counted = |r: &Resource| pool::bucket(r);
         if known.as_deref().map(counted) != Some(counted(&resource)) {
-            self.blueprint_looks(&resource);
+            self.recount(&resource);
         }
     }
 
@@ -135,9 +147,15 @@ impl Index {
         let Some(known) = self.resources.get(&key).filter(|r| uid(&r.metadata) == uid(seen)).cloned() else { return };
         self.forget_resource(&key, &known);
         self.resources.remove(&key);
+        self.withheld.remove(&key);
         self.offer(&key, now);
         self.leases_look(Some(&known), None, now);
-        self.blueprint_looks(&known);
+        self.recount(&known);
+        // A Blueprint that has found the name taken looks again.
+        let by_name = ObjectKey::new(&key.namespace, &known.spec.blueprint_ref.name);
+        if self.blueprints.contains_key(&by_name) {
+            self.dirty.push(Key::Blueprint(by_name));
+        }
         self.dirty.push(Key::Resource(key.clone()));
         // Its slot is vacant, and so is what stands there in the world, for whichever Blueprint of the namespace lists it.
         let neighbours: Vec<_> = self.blueprints.keys().filter(|b| b.namespace == key.namespace).cloned().collect();
@@ -182,14 +200,25 @@ impl Index {
         if known.is_some_and(|known| known.phase() != ResourcePhase::Pending) {
             return;
         }
+        let reason = |r: &Resource| {
+            let conditions = r.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+            conditions::true_reason(conditions, "Released").map(str::to_owned)
+        };
         let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) else { return };
         match resource.phase() {
-            ResourcePhase::Broken if known.is_some() => self.build_failed(&key, now),
             ResourcePhase::Active => {
-                if let Some(pool) = self.blueprints.get_mut(&key) {
+                if let Some(pool) = self.blueprints.get_mut(&key)
+                    && pool.failures > 0
+                {
                     pool.failures = 0;
                     pool.next_build_at = None;
+                    self.dirty.push(Key::Blueprint(key.clone()));
+                    self.order(&key, now);
                 }
+            }
+            // Several arrows may have been gone along in one write.
+            _ if known.is_some() && matches!(reason(resource).as_deref(), Some("Failed" | "BuildTimeout")) => {
+                self.build_failed(&key, now);
             }
             _ => {}
         }
@@ -201,6 +230,8 @@ impl Index {
             pool.failures += 1;
             pool.next_build_at = Some(now.after(deadline::build_back_off(pool.failures)));
             self.dirty.push(Key::Blueprint(key.clone()));
+            // Those who wait are told why.
+            self.moved.insert(key.clone(), true);
         }
     }
 
@@ -235,15 +266,24 @@ impl Index {
         }
     }
 
-    fn blueprint_looks(&mut self, resource: &Resource) {
-        if let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) {
+    /// Its Blueprint counts anew: with the next sweep, or at once where the count decides whether it may go.
+    fn recount(&mut self, resource: &Resource) {
+        let Some((key, pool)) = self.pool_of(resource) else { return };
+        let key = key.clone();
+        if is_deleting(&pool.object.metadata) {
             self.dirty.push(Key::Blueprint(key));
+        } else {
+            self.recount.insert(key);
         }
     }
 
     /// A version of a Blueprint was seen.
     pub fn see_blueprint(&mut self, mut blueprint: Blueprint, now: MicroTime) {
         let key = ObjectKey::of(&blueprint.metadata);
+        let known = self.blueprints.get(&key).map(|pool| pool.object.clone());
+        if let Some(namesake) = known.filter(|b| is_other(&b.metadata, &blueprint.metadata)) {
+            self.lose_blueprint(&namesake.metadata, now);
+        }
         let known = self.blueprints.get(&key).map(|pool| pool.object.clone());
         if self.is_old(known.as_ref().map(|b| &b.metadata), &blueprint.metadata) {
             return;
@@ -254,10 +294,13 @@ impl Index {
         let finalizer = |b: &Blueprint| crate::lifecycle::has_finalizer(&b.metadata);
         let ready = known.as_deref().is_none_or(|known| finalizer(known) != finalizer(&blueprint));
         self.dirty.push(Key::Blueprint(key.clone()));
+        let recorded = blueprint.status.as_ref().and_then(|s| s.next_build_at).filter(|at| *at > now);
         if let Some(pool) = self.blueprints.get_mut(&key)
             && !changed
         {
             pool.object = Arc::new(blueprint);
+            // Of two controllers the later back-off counts, and each has the same opinion of it.
+            pool.next_build_at = pool.next_build_at.map(|own| recorded.map_or(own, |recorded| own.max(recorded)));
             if ready {
                 self.order(&key, now);
             }
@@ -268,7 +311,11 @@ impl Index {
         }
         let id = uid(&blueprint.metadata).to_owned();
         self.blueprint_uids.insert(id.clone(), key.clone());
+        let policy = |b: &Blueprint| b.spec.lease.clone();
+        let policy_changed = known.as_deref().is_some_and(|known| policy(known) != policy(&blueprint));
         let mut pool = Pool::new(Arc::new(blueprint));
+        // A restart does not forget that builds fail; an edit of the spec does.
+        pool.next_build_at = recorded.filter(|_| known.is_none());
         let owned = self.owned.get(&id).cloned().unwrap_or_default();
         for resource in owned.iter().filter_map(|r| self.resources.get(r)) {
             pool::count(&mut pool.counts, pool::bucket(resource), 1);
@@ -279,6 +326,12 @@ impl Index {
             pool.orders = before.orders;
         }
         self.blueprints.insert(key.clone(), pool);
+        if policy_changed {
+            // What holds for its leases has changed: those who hold them look.
+            let uids = owned.iter().filter_map(|r| self.resources.get(r)).map(|r| uid(&r.metadata));
+            let bound = uids.filter_map(|uid| self.bound.get(uid)).flatten().cloned().map(Key::Lease);
+            self.dirty.extend(bound);
+        }
         self.dirty.extend(owned.into_iter().map(Key::Resource));
         self.rebuild(&key, now);
     }
@@ -292,7 +345,9 @@ impl Index {
         }
         self.blueprint_uids.remove(uid(seen));
         for lease in self.blueprints.remove(&key).into_iter().flat_map(|pool| pool.orders.into_values()) {
-            if let Some(waiter) = self.waiters.get_mut(&lease) {
+            if let Some(waiter) = self.waiters.get_mut(&lease)
+                && waiter.ordered.as_ref().is_some_and(|(blueprint, _)| *blueprint == key)
+            {
                 waiter.ordered = None;
             }
         }
@@ -310,7 +365,7 @@ impl Index {
             None => namespaces.remove(name),
         };
         if before != labels {
-            self.rebuild_all(now);
+            self.readmit(name, now);
         }
     }
 

@@ -5,10 +5,13 @@
 //! An offer (lease ↔ resource) and an order (lease ↔ slot) are taken back only by the pass that they were made to, when
 //! it has ended: then the index shows what came of it.
 
-use super::{Index, Key, ObjectKey, Pool, Waiter, Wants, slot_state};
+use super::{Index, Key, ObjectKey, Pool, Queued, Waiter, Wants, slot_state};
 use crate::{
     api::{
-        Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, blueprint::Placement, slot_name, step::Slot,
+        Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
+        blueprint::{From, Placement},
+        slot_name,
+        step::Slot,
     },
     lifecycle::{
         has_finalizer, is_deleting,
@@ -37,7 +40,7 @@ impl Pool {
         }
     }
 
-    fn may_build(&self, now: MicroTime) -> bool {
+    pub(super) fn may_build(&self, now: MicroTime) -> bool {
         // B1: creates nothing before its own object was read with the finalizer.
         has_finalizer(&self.object.metadata)
             && pool::grants(&self.object, SlotState::Current)
@@ -74,6 +77,10 @@ impl Index {
     /// A Blueprint has come, changed or gone: its slots, those of its neighbours (`HostTaken`), and the queues of the
     /// leases that it could serve.
     pub(super) fn rebuild(&mut self, key: &ObjectKey, now: MicroTime) {
+        if !self.synced {
+            // The start does it for all of them.
+            return;
+        }
         let neighbours: Vec<_> = self.blueprints.keys().filter(|b| b.namespace == key.namespace).cloned().collect();
         for neighbour in &neighbours {
             self.list_slots(neighbour);
@@ -82,7 +89,7 @@ impl Index {
         let concerned = |lease: &Lease, waiter: Option<&Waiter>| {
             lease.phase() == LeasePhase::Pending
                 && (type_.as_deref() == Some(&lease.spec.resource_type)
-                    || waiter.is_some_and(|w| w.queues.iter().any(|(queue, _)| queue == key)))
+                    || waiter.is_some_and(|w| w.queues.iter().any(|queued| queued.blueprint == *key)))
         };
         let waiting: Vec<_> = self
             .leases
@@ -90,8 +97,13 @@ impl Index {
             .filter(|(k, lease)| concerned(lease, self.waiters.get(*k)))
             .map(|(k, _)| k.clone())
             .collect();
+        let mut elsewhere = Vec::new();
         for lease in &waiting {
-            self.enqueue(lease, now);
+            let building = |l: &Lease| self.building.contains_key(uid(&l.metadata));
+            let built_for = self.leases.get(lease).is_some_and(|l| building(l));
+            if self.enqueue(lease, now) || built_for {
+                elsewhere.push(lease.clone());
+            }
             self.dirty.push(Key::Lease(lease.clone()));
         }
         for neighbour in &neighbours {
@@ -101,8 +113,28 @@ impl Index {
             self.order(neighbour, now);
         }
         // What it no longer serves may be served elsewhere.
-        for lease in &waiting {
+        for lease in &elsewhere {
             self.serve(lease, now);
+        }
+    }
+
+    /// The labels of a namespace have changed: its leases may be admitted where they were not.
+    pub(super) fn readmit(&mut self, namespace: &str, now: MicroTime) {
+        let selects = |pool: &Pool| pool.object.spec.allowed_namespaces.from == From::Selector;
+        if !self.synced || !self.blueprints.values().any(selects) {
+            return;
+        }
+        let first = ObjectKey::new(namespace, "");
+        let leases: Vec<_> = self
+            .leases
+            .range(first..)
+            .take_while(|(key, _)| &*key.namespace == namespace)
+            .filter(|(_, lease)| lease.phase() == LeasePhase::Pending)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for lease in leases {
+            self.requeue(&lease, now);
+            self.dirty.push(Key::Lease(lease));
         }
     }
 
@@ -155,68 +187,72 @@ impl Index {
         }
     }
 
-    /// Puts a lease into the queues of the Blueprints that may serve it, or takes it out of them.
-    fn enqueue(&mut self, key: &ObjectKey, now: MicroTime) {
+    /// Puts a lease into the queues of the Blueprints that may serve it, or takes it out of them. Returns whether that has
+    /// changed which queues it is in.
+    fn enqueue(&mut self, key: &ObjectKey, now: MicroTime) -> bool {
         let waits = self.leases.get(key).filter(|lease| self.synced && queue::waits(lease, now)).cloned();
         let before = self.waiters.remove(key);
-        let before_wants = before.as_ref().map(|w| w.wants.clone()).unwrap_or_default();
-        for (blueprint, place) in before.iter().flat_map(|w| &w.queues) {
-            self.leave(blueprint, &before_wants, place, waits.is_none());
+        for queued in before.iter().flat_map(|w| &w.queues) {
+            self.leave(queued);
+            if waits.is_none() {
+                self.moved.insert(queued.blueprint.clone(), true);
+            }
         }
-        let Some(lease) = waits else { return };
+        let Some(lease) = waits else { return before.is_some() };
         let queues: Vec<_> = self
             .candidates(&lease)
             .into_iter()
             .filter(|(_, admission)| *admission == Admission::Admitted)
             .filter_map(|(blueprint, _)| {
-                let place = queue::place(&lease, &self.blueprints.get(&blueprint)?.object.spec.lease);
-                Some((blueprint, place))
+                let spec = &self.blueprints.get(&blueprint)?.object.spec;
+                let flavours = matching::flavours(&lease.spec, &spec.resource);
+                let wants = Wants { selector: lease.spec.selector.clone(), flavours };
+                Some(Queued { place: queue::place(&lease, &spec.lease), blueprint, wants })
             })
             .collect();
-        let wants = Wants { selector: lease.spec.selector.clone(), parameters: lease.spec.parameters.clone() };
-        let news = before.as_ref().is_none_or(|w| w.queues != queues);
-        let mut waiter = Waiter { wants, queues, offered: None, ordered: None, places: BTreeMap::new(), told: None };
+        let changed = before.as_ref().is_none_or(|w| w.queues != queues);
+        let recorded = lease.status.as_ref().and_then(|s| s.queue_position);
+        let mut waiter = Waiter { queues, offered: None, ordered: None, places: BTreeMap::new(), recorded, news: None };
         if let Some(before) = before {
             waiter.offered = before.offered;
             waiter.ordered = before.ordered;
-            waiter.told = before.told;
-            if !news {
+            // What its status shows by now, whoever wrote it, is told.
+            waiter.news = before.news.filter(|_| before.recorded == recorded);
+            if !changed {
                 waiter.places = before.places;
             }
         }
         let open = waiter.offered.is_none() && !self.is_claimed(&lease);
-        for (blueprint, place) in &waiter.queues {
-            if let Some(pool) = self.blueprints.get_mut(blueprint) {
+        for queued in &waiter.queues {
+            if let Some(pool) = self.blueprints.get_mut(&queued.blueprint) {
                 if open {
-                    pool.queue.entry(waiter.wants.clone()).or_default().insert(place.clone(), key.clone());
+                    pool.queue.entry(queued.wants.clone()).or_default().insert(queued.place.clone(), key.clone());
                 }
-                if news {
-                    self.moved.insert(blueprint.clone(), true);
+                if changed {
+                    self.moved.insert(queued.blueprint.clone(), true);
                 }
             }
         }
         self.waiters.insert(key.clone(), waiter);
+        changed
     }
 
-    fn leave(&mut self, blueprint: &ObjectKey, wants: &Wants, place: &queue::Place, for_good: bool) {
-        let Some(pool) = self.blueprints.get_mut(blueprint) else { return };
-        if let Some(class) = pool.queue.get_mut(wants) {
-            class.remove(place);
+    fn leave(&mut self, queued: &Queued) {
+        let Some(pool) = self.blueprints.get_mut(&queued.blueprint) else { return };
+        if let Some(class) = pool.queue.get_mut(&queued.wants) {
+            class.remove(&queued.place);
             if class.is_empty() {
-                pool.queue.remove(wants);
+                pool.queue.remove(&queued.wants);
             }
         }
-        if for_good {
-            self.moved.insert(blueprint.clone(), true);
-            self.dirty.push(Key::Blueprint(blueprint.clone()));
-        }
     }
 
-    /// A claim for its present attempt is there to be taken up, or to be given up by raising the attempt.
+    /// A claim for its present attempt is there to be taken up, or to be given up by raising the attempt; or one for a later
+    /// attempt, where the copy of the lease is older than that of the resource.
     pub(super) fn is_claimed(&self, lease: &Lease) -> bool {
         let id = uid(&lease.metadata);
         let claims = self.claimed.get(id).into_iter().flatten().filter_map(|key| self.resources.get(key));
-        claims.flat_map(|r| r.claims()).any(|c| c.uid == id && c.attempt == lease.attempt())
+        claims.flat_map(|r| r.claims()).any(|c| c.uid == id && c.attempt >= lease.attempt())
     }
 
     /// The Blueprints that a lease may ask, in the order in which it tries them, with what they say to its namespace.
@@ -240,12 +276,11 @@ impl Index {
         if waiter.offered.is_some() || self.is_claimed(&lease) {
             return;
         }
-        let queues: Vec<_> = waiter.queues.iter().map(|(blueprint, _)| blueprint.clone()).collect();
+        let queues: Vec<_> = waiter.queues.iter().map(|queued| queued.blueprint.clone()).collect();
         if let Some(resource) = queues.iter().find_map(|blueprint| self.best_free(blueprint, &lease, now)) {
             return self.make_offer(key, &resource);
         }
-        if waiter.ordered.is_some() || self.building.contains_key(uid(&lease.metadata)) {
-            // One build in flight for each lease.
+        if self.has_build_in_flight(key, &lease) {
             return;
         }
         for blueprint in queues {
@@ -253,6 +288,13 @@ impl Index {
                 return self.make_order(key, &blueprint, slot.name);
             }
         }
+    }
+
+    /// One build in flight for each lease. One that is suspended before it has ended does not fly.
+    fn has_build_in_flight(&self, key: &ObjectKey, lease: &Lease) -> bool {
+        let building = self.building.get(uid(&lease.metadata)).into_iter().flatten();
+        let mut pools = building.filter_map(|r| self.pool_of(self.resources.get(r)?));
+        self.waiters.get(key).is_some_and(|w| w.ordered.is_some()) || pools.any(|(_, pool)| !pool.object.spec.suspend)
     }
 
     /// Where there is a choice a lease gets a resource that outlives it, else the one that lives longest.
@@ -281,9 +323,8 @@ impl Index {
     fn make_offer(&mut self, lease: &ObjectKey, resource: &ObjectKey) {
         let Some(waiter) = self.waiters.get_mut(lease) else { return };
         waiter.offered = Some(resource.clone());
-        let (queues, wants) = (waiter.queues.clone(), waiter.wants.clone());
-        for (blueprint, place) in &queues {
-            self.leave(blueprint, &wants, place, false);
+        for queued in waiter.queues.clone() {
+            self.leave(&queued);
         }
         self.offers.entry(resource.clone()).or_default().push(lease.clone());
         self.dirty.push(Key::Resource(resource.clone()));
@@ -342,7 +383,7 @@ impl Index {
     }
 
     /// A slot of a Blueprint in which something may be built now, and which will do.
-    fn vacant_slot(&self, key: &ObjectKey, now: MicroTime, will_do: impl Fn(&Slot) -> bool) -> Option<Slot> {
+    pub(super) fn vacant_slot(&self, key: &ObjectKey, now: MicroTime, will_do: impl Fn(&Slot) -> bool) -> Option<Slot> {
         let pool = self.blueprints.get(key)?;
         if !pool.may_build(now) || pool.allowance() == 0 {
             return None;
@@ -365,8 +406,19 @@ impl Index {
         will_do(&slot).then_some(slot)
     }
 
+    /// Whether an order may still be carried out, after so many others: it was made some time ago.
+    pub(super) fn may_make(&self, key: &ObjectKey, slot: &Slot, others: usize, now: MicroTime) -> bool {
+        let Some(pool) = self.blueprints.get(key) else { return false };
+        let live = usize::try_from(pool::live(&pool.counts)).unwrap_or(0);
+        let limit = pool.object.spec.limits.max_resources.and_then(|n| usize::try_from(n).ok());
+        pool.may_build(now)
+            && slot.enabled
+            && limit.is_none_or(|limit| live + others < limit)
+            && !self.is_held(key, slot)
+    }
+
     /// What stands there in the world is held by another Blueprint's resource still.
-    fn is_held(&self, key: &ObjectKey, slot: &Slot) -> bool {
+    pub(super) fn is_held(&self, key: &ObjectKey, slot: &Slot) -> bool {
         slot.identity.as_ref().is_some_and(|identity| {
             let holders = self.identities.get(&(key.namespace.clone(), identity.clone()));
             let own = self.blueprints.get(key).map(|pool| uid(&pool.object.metadata));
@@ -389,9 +441,7 @@ impl Index {
             let wanted = pool.queue.values().filter_map(|class| {
                 let mut unserved = class.iter().filter_map(|(place, lease)| {
                     let object = self.leases.get(lease).filter(|l| queue::waits(l, now))?;
-                    let in_flight = self.building.contains_key(uid(&object.metadata))
-                        || self.waiters.get(lease).is_some_and(|w| w.ordered.is_some());
-                    (!in_flight).then_some((place, lease, object))
+                    (!self.has_build_in_flight(lease, object)).then_some((place, lease, object))
                 });
                 let (place, lease, object) = unserved.next()?;
                 let slot = self.vacant_slot(key, now, |slot| matching::fits_slot(&object.spec, slot))?;
@@ -413,6 +463,28 @@ impl Index {
 
     /// The pass of a resource has ended: what it was offered is taken back, and offered anew where it was not taken.
     pub fn settle_offers(&mut self, resource: &ObjectKey, offered: &[ObjectKey], now: MicroTime) {
+        let withheld = self.withheld.remove(resource);
+        if offered.is_empty() && !withheld {
+            return;
+        }
+        self.take_back(resource, offered, now);
+        self.offer(resource, now);
+        for lease in offered {
+            self.serve(lease, now);
+        }
+    }
+
+    /// The pass of a resource has failed: what it was offered is offered elsewhere, until a pass has not.
+    pub fn withhold(&mut self, resource: &ObjectKey, offered: &[ObjectKey], now: MicroTime) {
+        self.withheld.insert(resource.clone());
+        self.take_back(resource, offered, now);
+        self.refile(resource);
+        for lease in offered {
+            self.serve(lease, now);
+        }
+    }
+
+    fn take_back(&mut self, resource: &ObjectKey, offered: &[ObjectKey], now: MicroTime) {
         if let Some(offers) = self.offers.get_mut(resource) {
             offers.retain(|lease| !offered.contains(lease));
             if offers.is_empty() {
@@ -426,10 +498,6 @@ impl Index {
                 waiter.offered = None;
             }
             self.enqueue(lease, now);
-        }
-        self.offer(resource, now);
-        for lease in offered {
-            self.serve(lease, now);
         }
     }
 

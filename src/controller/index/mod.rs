@@ -62,6 +62,10 @@ pub struct Index {
     offers: BTreeMap<ObjectKey, Vec<ObjectKey>>,
     /// Blueprints whose queues have moved since places were last told.
     moved: BTreeMap<ObjectKey, bool>,
+    /// Blueprints whose counts have changed since they were last looked at.
+    recount: BTreeSet<ObjectKey>,
+    /// Resources whose last pass failed: nothing is offered to them until one has not.
+    withheld: BTreeSet<ObjectKey>,
     gone: BTreeSet<String>,
     gone_in_order: VecDeque<String>,
     /// Every watch has seen its first full list; before, nothing is matched.
@@ -88,27 +92,43 @@ struct Pool {
     next_build_at: Option<MicroTime>,
 }
 
-/// What a lease wants of a resource: leases that want the same are served in order, so only the head of each kind is
-/// looked at when a resource becomes free.
+/// What a lease wants of a Blueprint's resources, as far as that Blueprint tells them apart: leases that want the same are
+/// served in order, so only the head of each kind is looked at when a resource becomes free.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Wants {
     selector: Option<crate::api::Selector>,
-    parameters: BTreeMap<String, String>,
+    flavours: BTreeMap<String, String>,
 }
 
 /// A lease that waits.
 struct Waiter {
-    wants: Wants,
     /// The queues that it is in, in the order in which it tries them.
-    queues: Vec<(ObjectKey, Place)>,
+    queues: Vec<Queued>,
     /// The resource that it is offered to.
     offered: Option<ObjectKey>,
     /// The Blueprint and slot where a build is ordered for it.
     ordered: Option<(ObjectKey, String)>,
     /// Its place in each queue, as last counted.
     places: BTreeMap<ObjectKey, i64>,
-    /// Its best place, as last told.
-    told: Option<i64>,
+    /// Its place as its status shows it: two controllers must not have two opinions.
+    recorded: Option<i64>,
+    /// Its best place, where that is to be told and its status does not show it yet.
+    news: Option<i64>,
+}
+
+impl Waiter {
+    /// What its status is to show.
+    fn told(&self) -> Option<i64> {
+        self.news.or(self.recorded)
+    }
+}
+
+/// A lease's entry in the queue of one Blueprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Queued {
+    blueprint: ObjectKey,
+    wants: Wants,
+    place: Place,
 }
 
 impl Index {
@@ -133,6 +153,8 @@ impl Index {
             waiters: BTreeMap::new(),
             offers: BTreeMap::new(),
             moved: BTreeMap::new(),
+            recount: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             gone: BTreeSet::new(),
             gone_in_order: VecDeque::new(),
             synced: false,
@@ -152,6 +174,11 @@ impl Index {
         self.dirty.extend(self.resources.keys().cloned().map(Key::Resource));
         self.dirty.extend(self.blueprints.keys().cloned().map(Key::Blueprint));
         self.rebuild_all(now);
+    }
+
+    /// The leases that are offered to a resource.
+    pub fn offers_of(&self, resource: &ObjectKey) -> Vec<ObjectKey> {
+        self.offers.get(resource).cloned().unwrap_or_default()
     }
 
     /// How many objects of each kind there are, and how many leases wait.
@@ -178,6 +205,9 @@ impl Index {
 
     /// How many more leases may be granted this resource, those counted that are offered to it.
     fn room(&self, key: &ObjectKey, resource: &Resource, pool: &Pool) -> usize {
+        if self.withheld.contains(key) {
+            return 0;
+        }
         let uid = crate::lifecycle::uid(&resource.metadata);
         let ended = |claim: &&crate::api::Claim| {
             self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))

@@ -2,7 +2,7 @@
 //! all of it once a queue has rested for a sweep; so the cost of N waiters is linear, and no write is made only to move
 //! a number that nobody asked for.
 
-use super::{Index, Key, ObjectKey};
+use super::{Index, Key, ObjectKey, Queued};
 use crate::{
     api::MicroTime,
     lifecycle::{conditions, queue::Place},
@@ -19,24 +19,27 @@ impl Index {
     /// The place of a lease that has just come: the best in any of its queues. Counted once; after that by the sweep.
     pub(super) fn first_place(&mut self, key: &ObjectKey) -> Option<i64> {
         let waiter = self.waiters.get(key)?;
-        if waiter.told.is_some() {
-            return waiter.told;
+        if waiter.told().is_some() {
+            return waiter.told();
         }
-        let rank = |(blueprint, place): &(ObjectKey, Place)| {
-            let pool = self.blueprints.get(blueprint)?;
-            let before = pool.queue.values().map(|class| class.len() - class.range(place..).count()).sum::<usize>();
+        let rank = |queued: &Queued| {
+            let pool = self.blueprints.get(&queued.blueprint)?;
+            let behind = |class: &BTreeMap<Place, ObjectKey>| class.range(&queued.place..).count();
+            let before = pool.queue.values().map(|class| class.len() - behind(class)).sum::<usize>();
             i64::try_from(before + 1).ok()
         };
         let best = waiter.queues.iter().filter_map(rank).min();
         if let Some(waiter) = self.waiters.get_mut(key) {
-            waiter.told = best;
+            waiter.news = best;
         }
         best
     }
 
     /// Counts the places in the queues that have moved, and has those leases look whose place is to be told now.
     pub fn sweep(&mut self, now: MicroTime) {
+        self.dirty.extend(std::mem::take(&mut self.recount).into_iter().map(Key::Blueprint));
         for (blueprint, moving) in std::mem::take(&mut self.moved) {
+            self.dirty.push(Key::Blueprint(blueprint.clone()));
             if moving {
                 // It is counted again when it has rested.
                 self.moved.insert(blueprint.clone(), false);
@@ -44,12 +47,12 @@ impl Index {
             for key in self.count_places(&blueprint) {
                 let Some(waiter) = self.waiters.get_mut(&key) else { continue };
                 let best = waiter.places.values().min().copied();
-                let near_or_halved = match (best, waiter.told) {
+                let near_or_halved = match (best, waiter.told()) {
                     (Some(best), Some(told)) => best != told && (best <= NEAR || best * 2 <= told),
                     (best, told) => best != told,
                 };
-                if near_or_halved || (!moving && best != waiter.told) {
-                    waiter.told = best;
+                if near_or_halved || (!moving && best != waiter.told()) {
+                    waiter.news = best;
                     self.dirty.push(Key::Lease(key));
                 } else if !moving && self.reason_has_changed(&key, now) {
                     self.dirty.push(Key::Lease(key));
@@ -60,7 +63,7 @@ impl Index {
 
     /// Whether anything is to be counted at the next sweep.
     pub fn is_moving(&self) -> bool {
-        !self.moved.is_empty()
+        !self.moved.is_empty() || !self.recount.is_empty()
     }
 
     fn count_places(&mut self, blueprint: &ObjectKey) -> Vec<ObjectKey> {

@@ -1,1 +1,442 @@
+//! The index and the decisions together, without I/O: a world of objects in memory, random acts of users, and passes in
+//! random order. After each act the world comes to rest, and then nobody waits beside what would serve them.
 
+use super::{super::passes, Index, Key, ObjectKey};
+use crate::{
+    api::{
+        Blueprint, BlueprintSpec, Command, CommandType, FINALIZER, Lease, LeasePhase, LeaseSpec, MicroTime, Resource,
+        ResourcePhase, Selector,
+        blueprint::{Driver, Host, HostsDriver, Limits, Recycle},
+        step::{Report, StepKind},
+    },
+    driver::{Drivers, Work},
+    lifecycle::{self, MetadataChange, Read, is_deleting, matching, matching::SharedNamespaces, pool, uid},
+};
+use futures::FutureExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::ObjectMeta;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// splitmix64: the same numbers for the same seed, on every machine.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+}
+
+struct World {
+    index: Index,
+    dice: Dice,
+    now: MicroTime,
+    version: u64,
+    leases: BTreeMap<ObjectKey, Lease>,
+    resources: BTreeMap<ObjectKey, Resource>,
+    blueprints: BTreeMap<ObjectKey, Blueprint>,
+    dirty: BTreeSet<Key>,
+    /// Status writes, for those that are to be counted.
+    writes: usize,
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("ns", name)
+}
+
+/// Applies a change of metadata to a map of objects, as the API server does. True: the object is gone.
+fn change(meta: &mut ObjectMeta, change: MetadataChange, now: MicroTime) -> bool {
+    let finalizers = meta.finalizers.get_or_insert_default();
+    match change {
+        MetadataChange::AddFinalizer => finalizers.push(FINALIZER.to_owned()),
+        MetadataChange::RemoveFinalizer => finalizers.retain(|f| f != FINALIZER),
+        MetadataChange::Delete => meta.deletion_timestamp = Some(Time(now.timestamp())),
+    }
+    meta.deletion_timestamp.is_some() && finalizers_of(meta).is_empty()
+}
+
+fn finalizers_of(meta: &ObjectMeta) -> Vec<String> {
+    meta.finalizers.clone().unwrap_or_default()
+}
+
+macro_rules! store {
+    ($put:ident, $edit:ident, $kind:ty, $map:ident, $see:ident, $lose:ident) => {
+        fn $put(&mut self, mut object: $kind) {
+            self.version += 1;
+            object.metadata.resource_version = Some(self.version.to_string());
+            self.index.$see(object.clone(), self.now);
+            self.$map.insert(ObjectKey::of(&object.metadata), object);
+        }
+
+        fn $edit(&mut self, key: &ObjectKey, what: MetadataChange) {
+            let Some(mut object) = self.$map.get(key).cloned() else { return };
+            if change(&mut object.metadata, what, self.now) {
+                self.$map.remove(key);
+                self.index.$lose(&object.metadata, self.now);
+            } else {
+                self.$put(object);
+            }
+        }
+    };
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut index = Index::new(Drivers::standard(), SharedNamespaces::default());
+        let now = MicroTime::from(jiff::Timestamp::from_second(1_000_000).unwrap());
+        index.start(now);
+        Self {
+            index,
+            dice: Dice(seed),
+            now,
+            version: 0,
+            leases: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            blueprints: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            writes: 0,
+        }
+    }
+
+    store!(put_lease, edit_lease, Lease, leases, see_lease, lose_lease);
+    store!(put_resource, edit_resource, Resource, resources, see_resource, lose_resource);
+    store!(put_blueprint, edit_blueprint, Blueprint, blueprints, see_blueprint, lose_blueprint);
+
+    fn meta(&self, name: &str) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("ns".into()),
+            uid: Some(format!("{name}-{}", self.version)),
+            creation_timestamp: Some(Time(self.now.timestamp())),
+            finalizers: Some(vec![FINALIZER.into()]),
+            generation: Some(1),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn ask(&mut self, name: &str, spec: LeaseSpec) {
+        let lease = Lease { metadata: self.meta(name), spec, status: None };
+        self.put_lease(lease);
+    }
+
+    fn list(&mut self, name: &str, hosts: &[Host], limits: Limits, recycle: Recycle) {
+        let inventory = HostsDriver { inventory: hosts.to_vec(), credentials_secret_ref: None };
+        let mut spec = BlueprintSpec {
+            resource_type: "host".into(),
+            limits,
+            driver: Driver { hosts: Some(inventory), ..Driver::default() },
+            ..BlueprintSpec::default()
+        };
+        spec.lease.recycle = recycle;
+        let metadata =
+            self.blueprints.get(&key(name)).map_or_else(|| self.meta(name), |before| before.metadata.clone());
+        let status = self.blueprints.get(&key(name)).and_then(|before| before.status.clone());
+        self.put_blueprint(Blueprint { metadata, spec, status });
+    }
+
+    /// Passes in random order, until nothing is dirty.
+    fn settle(&mut self) {
+        for _ in 0..20_000 {
+            self.dirty.extend(self.index.take_dirty());
+            if self.dirty.is_empty() {
+                return;
+            }
+            let chosen = self.dice.below(self.dirty.len());
+            let next = self.dirty.iter().nth(chosen).cloned().unwrap();
+            self.dirty.remove(&next);
+            match &next {
+                Key::Lease(object) => self.lease_pass(object),
+                Key::Resource(object) => self.resource_pass(object),
+                Key::Blueprint(object) => self.blueprint_pass(object),
+            }
+        }
+        panic!("it does not come to rest; still dirty: {:?}", self.dirty);
+    }
+
+    fn lease_pass(&mut self, object: &ObjectKey) {
+        let mut reports: Vec<Report> = Vec::new();
+        let mut known = passes::lease::Quorum::Nothing;
+        loop {
+            let Some(around) = self.index.around_lease(object, self.now) else { return };
+            let driver = self.index.drivers.named("hosts").cloned();
+            let decision = {
+                let surroundings = passes::lease::surroundings(&around, &known, driver.as_ref(), &reports);
+                lifecycle::lease::decide(&around.lease, &surroundings, self.now)
+            };
+            if decision.reads.contains(&Read::BoundResource) {
+                known = passes::lease::Quorum::Gone;
+                continue;
+            }
+            if let Some(order) = &decision.step {
+                let held = passes::lease::holding(&around, &decision.status, &known);
+                let work = passes::lease::work(order, &around, held);
+                reports.push(self.run(order.step.kind, work, &order.step));
+                continue;
+            }
+            if Some(&decision.status) != around.lease.status.as_ref() && decision.status != Default::default() {
+                self.writes += 1;
+                self.put_lease(Lease { status: Some(decision.status), ..(*around.lease).clone() });
+            } else if let Some(what) = decision.metadata {
+                self.edit_lease(object, what);
+            }
+            return;
+        }
+    }
+
+    fn resource_pass(&mut self, object: &ObjectKey) {
+        let mut reports: Vec<Report> = Vec::new();
+        let mut known = passes::resource::Known::default();
+        let mut offered = Vec::new();
+        while let Some(around) = self.index.around_resource(object, self.now) {
+            offered.clone_from(&around.offered);
+            let decision = {
+                let surroundings = passes::resource::surroundings(&around, &known, &reports);
+                lifecycle::resource::decide(&around.held.resource, &surroundings, self.now)
+            };
+            if let Some(read) = decision.reads.first() {
+                self.read(&around.held.resource, read, &mut known);
+                continue;
+            }
+            if let Some(order) = &decision.step {
+                let work = passes::resource::work(order, &around, &known);
+                reports.push(self.run(order.step.kind, work, &order.step));
+                continue;
+            }
+            if Some(&decision.status) != around.held.resource.status.as_ref() && decision.status != Default::default() {
+                self.writes += 1;
+                self.put_resource(Resource { status: Some(decision.status), ..(*around.held.resource).clone() });
+            } else if let Some(what) = decision.metadata {
+                self.edit_resource(object, what);
+            }
+            break;
+        }
+        self.index.settle_offers(object, &offered, self.now);
+    }
+
+    fn read(&self, resource: &Resource, read: &Read, known: &mut passes::resource::Known) {
+        match read {
+            Read::Blueprint => {
+                let name = &resource.spec.blueprint_ref;
+                let found = self.blueprints.get(&key(&name.name)).filter(|b| uid(&b.metadata) == name.uid);
+                known.blueprint = Some(match found {
+                    None => passes::resource::BlueprintFact::Gone,
+                    Some(b) if is_deleting(&b.metadata) => passes::resource::BlueprintFact::Deleting(b.clone().into()),
+                    Some(b) => passes::resource::BlueprintFact::Confirmed(b.clone().into()),
+                });
+            }
+            Read::LeasesOnSlot => known.slot_is_clear = Some(true),
+            Read::ClaimedLease { uid } => {
+                known.gone_leases.insert(uid.clone());
+            }
+            Read::BoundResource | Read::ResourcesOfBlueprint => panic!("not a resource's question: {read:?}"),
+        }
+    }
+
+    fn blueprint_pass(&mut self, object: &ObjectKey) {
+        let Some(view) = self.index.around_blueprint(object, self.now) else { return };
+        let mut slots = Vec::new();
+        for order in view.orders {
+            if let Some((slot, lease)) = order.make {
+                let mut resource = passes::blueprint::draft(&view.blueprint, &slot, &lease);
+                let name = resource.metadata.name.clone().unwrap();
+                if !self.resources.contains_key(&key(&name)) {
+                    let meta = self.meta(&name);
+                    resource.metadata = ObjectMeta { labels: resource.metadata.labels, ..meta };
+                    self.put_resource(resource);
+                }
+            }
+            slots.push(order.slot);
+        }
+        self.index.settle_orders(object, &slots, self.now);
+        let Some(mut view) = self.index.around_blueprint(object, self.now) else { return };
+        let own = uid(&view.blueprint.metadata).to_owned();
+        view.around.resources_left = Some(self.resources.values().filter(|r| r.spec.blueprint_ref.uid == own).count());
+        let decision = lifecycle::blueprint::decide(&view.blueprint, &view.around, self.now);
+        if Some(&decision.status) != view.blueprint.status.as_ref() {
+            self.put_blueprint(Blueprint { status: Some(decision.status), ..(*view.blueprint).clone() });
+        } else if let Some(what) = decision.metadata {
+            self.edit_blueprint(object, what);
+        }
+    }
+
+    fn run(&self, kind: StepKind, work: Work, step: &crate::api::step::Step) -> Report {
+        let driver = self.index.drivers.named("hosts").unwrap();
+        let answer = super::super::steps::call(&**driver, kind, work).now_or_never().expect("hosts take no time");
+        Report { step: step.clone(), answer, failures: 0 }
+    }
+
+    /// At rest: nothing is under way, no slot holds too many, and nobody waits beside what would serve them.
+    fn check(&self) {
+        assert!(self.index.offers.is_empty(), "offers are left: {:?}", self.index.offers);
+        for (name, pool) in &self.index.blueprints {
+            assert!(pool.orders.is_empty(), "orders of {name} are left: {:?}", pool.orders);
+        }
+        for resource in self.resources.values() {
+            // A limit that is lowered takes nothing from those who hold it: two is the most that was ever allowed.
+            assert!(resource.claims().len() <= 2, "{:?}", resource.claims());
+            for claim in resource.claims() {
+                let lease = self.leases.values().find(|l| uid(&l.metadata) == claim.uid).expect("its lease is there");
+                assert!(
+                    matches!(lease.phase(), LeasePhase::Active | LeasePhase::Released),
+                    "{claim:?} of {:?}: {:?}",
+                    resource.metadata.name,
+                    lease.status
+                );
+            }
+        }
+        let waiting = self.leases.values().filter(|l| l.phase() == LeasePhase::Pending);
+        for lease in waiting {
+            for (name, blueprint) in &self.blueprints {
+                if !matching::is_candidate(lease, blueprint, &SharedNamespaces::default()) {
+                    continue;
+                }
+                let pool = &self.index.blueprints[name];
+                let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == uid(&blueprint.metadata));
+                for resource in own {
+                    let slot = pool::slot_state(resource, pool.slots.as_ref().map(|s| s.as_slice()));
+                    let room = pool::room(resource, blueprint, slot, resource.claims().len());
+                    let fits = matching::fits(&lease.spec, resource, &blueprint.spec.resource, self.now);
+                    assert!(room == 0 || !fits, "{:?} waits beside {:?}", lease.metadata.name, resource.metadata.name);
+                }
+                let vacant = self.index.vacant_slot(name, self.now, |slot| matching::fits_slot(&lease.spec, slot));
+                assert!(vacant.is_none(), "{:?} waits beside a vacant slot of {name}: {vacant:?}", lease.metadata.name);
+            }
+        }
+    }
+
+    /// One act of somebody.
+    fn act(&mut self) {
+        let name = format!("l{}", self.dice.below(12));
+        let lease = self.leases.get(&key(&name)).cloned();
+        let host = |n: usize| Host {
+            name: format!("h{n}"),
+            address: Some(format!("192.0.2.{n}")),
+            attributes: [("size".to_owned(), if n.is_multiple_of(2) { "big" } else { "small" }.to_owned())].into(),
+            ..Host::default()
+        };
+        match (self.dice.below(10), lease) {
+            (0..=3, None) => {
+                let size = ["big", "small"][self.dice.below(2)];
+                let selector = Selector { match_labels: [("size".into(), size.into())].into(), ..Selector::default() };
+                let spec = LeaseSpec {
+                    resource_type: "host".into(),
+                    selector: (self.dice.below(2) == 0).then_some(selector),
+                    priority: self.dice.below(3) as i32,
+                    ..LeaseSpec::default()
+                };
+                self.ask(&name, spec);
+            }
+            (0..=3, Some(mut lease)) if lease.phase() != LeasePhase::Destroyed => {
+                lease.spec.commands.push(Command {
+                    id: format!("c{}", self.version),
+                    type_: CommandType::Release,
+                    reason: None,
+                    issued_by: None,
+                    hold: (self.dice.below(4) == 0).then_some(crate::api::Duration::from_secs(60)),
+                    at: None,
+                    after: None,
+                    never: None,
+                });
+                self.put_lease(lease);
+            }
+            (0..=4, Some(_)) => self.edit_lease(&key(&name), MetadataChange::Delete),
+            (5, _) => {
+                let chosen = self.dice.below(self.resources.len().max(1));
+                if let Some(object) = self.resources.keys().nth(chosen).cloned() {
+                    self.edit_resource(&object, MetadataChange::Delete);
+                }
+            }
+            (6..=8, _) => {
+                // Two Blueprints that list the same machines, some of them disabled or changed.
+                let mut hosts: Vec<Host> = (1..=5).map(host).collect();
+                hosts.retain(|_| self.dice.below(4) > 0);
+                for host in &mut hosts {
+                    host.disabled = (self.dice.below(4) == 0).then_some(true);
+                    host.user = (self.dice.below(4) == 0).then(|| "ci".to_owned());
+                }
+                let limits = Limits {
+                    max_resources: (self.dice.below(3) == 0).then_some(2),
+                    leases_per_resource: 1 + self.dice.below(2) as i64,
+                    ..Limits::default()
+                };
+                let recycle = if self.dice.below(3) == 0 { Recycle::Destroy } else { Recycle::Reuse };
+                let name = ["one", "two"][self.dice.below(2)];
+                if !self.blueprints.get(&key(name)).is_some_and(|b| is_deleting(&b.metadata)) {
+                    let limits =
+                        if recycle == Recycle::Destroy { Limits { leases_per_resource: 1, ..limits } } else { limits };
+                    self.list(name, &hosts, limits, recycle);
+                }
+            }
+            (9, _) if self.dice.below(4) == 0 => self.edit_blueprint(&key("two"), MetadataChange::Delete),
+            _ => {
+                if let Some(mut blueprint) = self.blueprints.get(&key("one")).cloned() {
+                    blueprint.spec.suspend = self.dice.below(3) == 0;
+                    self.put_blueprint(blueprint);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn at_rest_nobody_waits_beside_what_would_serve_them() {
+    for seed in 0..150 {
+        let mut world = World::new(seed);
+        for step in 0..60 {
+            world.act();
+            // Sometimes several things happen before anybody looks.
+            if world.dice.below(3) > 0 {
+                world.settle();
+                let at_rest = std::panic::AssertUnwindSafe(|| world.check());
+                if let Err(panic) = std::panic::catch_unwind(at_rest) {
+                    eprintln!("seed {seed}, after act {step}");
+                    std::panic::resume_unwind(panic);
+                }
+                world.now = world.now.after(crate::api::Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_release_and_the_next_grant_are_one_write_of_the_resource() {
+    let mut world = World::new(7);
+    let host = Host { name: "h1".into(), ..Host::default() };
+    world.list("pool", &[host], Limits::default(), Recycle::Reuse);
+    for name in ["a", "b"] {
+        world.ask(name, LeaseSpec { resource_type: "host".into(), ..LeaseSpec::default() });
+        world.settle();
+    }
+    // Its first status told the second why it waits.
+    assert_eq!(world.leases[&key("b")].phase(), LeasePhase::Pending);
+    world.writes = 0;
+    let mut lease = world.leases[&key("a")].clone();
+    lease.metadata.deletion_timestamp = Some(Time(world.now.timestamp()));
+    world.put_lease(lease);
+    world.settle();
+    // The lease's end, the resource's drop and grant in one, and the next lease's beginning.
+    assert_eq!(world.leases[&key("b")].phase(), LeasePhase::Active);
+    assert_eq!(world.writes, 3);
+}
+
+#[test]
+fn an_old_version_does_not_come_back_and_neither_does_what_is_gone() {
+    let mut world = World::new(1);
+    world.list("pool", &[Host { name: "h1".into(), ..Host::default() }], Limits::default(), Recycle::Reuse);
+    world.ask("a", LeaseSpec { resource_type: "host".into(), ..LeaseSpec::default() });
+    let first = world.leases[&key("a")].clone();
+    world.settle();
+    world.index.see_lease(first.clone(), world.now);
+    assert_eq!(world.index.leases[&key("a")].phase(), LeasePhase::Active);
+    let resource = world.resources[&key("pool--h1")].clone();
+    assert_eq!(resource.phase(), ResourcePhase::Active);
+
+    world.edit_lease(&key("a"), MetadataChange::Delete);
+    world.settle();
+    assert!(!world.leases.contains_key(&key("a")));
+    world.index.see_lease(first, world.now);
+    assert!(!world.index.leases.contains_key(&key("a")), "a late answer brought it back");
+}

@@ -188,13 +188,25 @@ impl Index {
                 format!("this controller has no driver {}: nothing is built", crate::driver::name_in(&pool.object))
             }),
             names_taken: names_taken.collect(),
-            hosts_taken: pool.taken.clone(),
+            hosts_taken: pool
+                .taken
+                .iter()
+                .cloned()
+                .chain(
+                    pool.slots
+                        .iter()
+                        .flat_map(|s| s.iter())
+                        .filter(|s| s.enabled && self.is_held(key, s))
+                        .map(|s| s.name.clone()),
+                )
+                .collect(),
             namespaces_unreadable: selects && self.namespaces.is_none(),
             next_build_at: pool.next_build_at.filter(|at| *at > now),
             counted_at: None,
         };
-        let order = |(slot, lease): (&String, &ObjectKey)| {
-            let lease = self.leases.get(lease).cloned();
+        let order = |(before, (slot, lease)): (usize, (&String, &ObjectKey))| {
+            let waits = |lease: &&Arc<Lease>| queue::waits(lease, now) && !self.is_claimed(lease);
+            let lease = self.leases.get(lease).filter(waits).cloned();
             let slot_now = match &pool.slots {
                 Some(slots) => slots.iter().find(|s| s.name == *slot && s.enabled).cloned(),
                 None => driver.as_ref().map(|driver| Slot {
@@ -205,9 +217,9 @@ impl Index {
                     identity: None,
                 }),
             };
-            Order { slot: slot.clone(), make: slot_now.zip(lease) }
+            Order { slot: slot.clone(), make: slot_now.filter(|slot| self.may_make(key, slot, before, now)).zip(lease) }
         };
-        let orders = pool.orders.iter().map(order).collect();
+        let orders = pool.orders.iter().enumerate().map(order).collect();
         Some(BlueprintAround { blueprint: pool.object.clone(), around, orders })
     }
 }

@@ -1,6 +1,6 @@
 //! The pass over a Blueprint: its own status and finalizer, and the Resources that the matcher has ordered.
 
-use super::{ObjectKey, PassError, Shell, Written, carry_out, resource::list};
+use super::{AGAIN, ObjectKey, PassError, Shell, Written, carry_out, in_time};
 use crate::{
     api::{
         BLUEPRINT_LABEL, Blueprint, FINALIZER, Lease, MicroTime, Resource, ResourceSpec,
@@ -14,6 +14,7 @@ use crate::{
 use kube::{
     Api,
     api::{ListParams, ObjectMeta},
+    core::DeserializeGuard,
 };
 use std::sync::Arc;
 
@@ -34,7 +35,10 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
         if decision.reads.contains(&Read::ResourcesOfBlueprint) {
             let api: Api<Resource> = Api::namespaced(shell.client.clone(), &object.namespace);
             let selector = ListParams::default().fields(&format!("spec.blueprintRef.uid={}", uid(&blueprint.metadata)));
-            resources_left = Some(list(&api, &selector).await?.items.len());
+            // Their metadata is enough: one that cannot be read counts, too.
+            let left = in_time(api.list_metadata(&selector)).await;
+            let left = left.map_err(|source| PassError::Request { what: "a quorum list", source })?;
+            resources_left = Some(left.items.len());
             continue;
         }
         let on_record = blueprint.status.clone().unwrap_or_default();
@@ -45,7 +49,7 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
         let lose = |shell: &Arc<Shell>, b: &Blueprint| shell.see(|index, now| index.lose_blueprint(&b.metadata, now));
         let wake = match carry_out(shell, &*blueprint, &decision, next, see, lose).await? {
             Written::Stands(_) => decision.wake,
-            Written::Overtaken => None,
+            Written::Overtaken => Some(shell.soon(AGAIN)),
         };
         if counted {
             super::super::lock(&shell.counted).insert(object.clone(), now);
@@ -59,46 +63,61 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
 async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), PassError> {
     let Some(view) = shell.see(|index, now| index.around_blueprint(object, now)) else { return Ok(()) };
     let mut settled = Vec::new();
-    let mut outcome = Ok(());
+    let mut outcome = Ok(Made::GoOn);
     for order in view.orders {
-        if let (Some((slot, lease)), Ok(())) = (order.make, &outcome) {
+        if let (Some((slot, lease)), Ok(Made::GoOn)) = (order.make, &outcome) {
             outcome = make(shell, &view.blueprint, &slot, &lease).await;
         }
         settled.push(order.slot);
     }
+    if matches!(outcome, Ok(Made::BackOff)) {
+        shell.see(|index, now| index.build_failed(object, now));
+    }
     if !settled.is_empty() {
         shell.see(|index, now| index.settle_orders(object, &settled, now));
     }
-    outcome
+    outcome.map(|_| ())
+}
+
+/// How to go on after one creation.
+enum Made {
+    GoOn,
+    /// It was refused: the Blueprint's builds are put off, all of them.
+    BackOff,
 }
 
 /// B1: creates by name only. One that is there already is not this pass's, and never adopted: it is looked at again.
-async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Result<(), PassError> {
+async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Result<Made, PassError> {
     let resource = draft(blueprint, slot, lease);
     match shell.writer.create(&resource).await {
         Ok(made) => shell.see(|index, now| index.see_resource(made, now)),
         Err(RequestError::AlreadyExists) => {
-            let api: Api<Resource> =
-                Api::namespaced(shell.client.clone(), resource.metadata.namespace.as_deref().unwrap_or_default());
+            let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
+            let api: Api<DeserializeGuard<Resource>> = Api::namespaced(shell.client.clone(), namespace);
             let name = resource.metadata.name.as_deref().unwrap_or_default();
-            let found = super::in_time(api.get_opt(name)).await;
+            let found = in_time(api.get_opt(name)).await;
             let found = found.map_err(|source| PassError::Request { what: "reading who has the slot", source })?;
-            if let Some(found) = found {
-                shell.see(|index, now| index.see_resource(found, now));
+            match found.map(|guard| guard.0) {
+                Some(Ok(found)) => shell.see(|index, now| index.see_resource(found, now)),
+                Some(Err(error)) => {
+                    tracing::warn!(namespace, name, "who has the slot cannot be read, and is left alone: {error}");
+                    return Ok(Made::BackOff);
+                }
+                None => {}
             }
         }
         Err(RequestError::Refused(why)) => {
             let key = ObjectKey::of(&blueprint.metadata);
             tracing::warn!(blueprint = %key, slot = slot.name, "a Resource could not be created: {why}");
-            shell.see(|index, now| index.build_failed(&key, now));
+            return Ok(Made::BackOff);
         }
         // What is there now is seen by the next pass.
         Err(source) => return Err(PassError::Request { what: "creating a Resource", source }),
     }
-    Ok(())
+    Ok(Made::GoOn)
 }
 
-fn draft(blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Resource {
+pub(in crate::controller) fn draft(blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Resource {
     let meta = &blueprint.metadata;
     let name = meta.name.clone().unwrap_or_default();
     let blueprint_uid = uid(meta).to_owned();

@@ -1,6 +1,6 @@
 //! The pass over a lease.
 
-use super::{Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
+use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
 use crate::{
     api::{Lease, MicroTime, Resource, step::FreeSteps},
     controller::index::{Held, LeaseAround},
@@ -10,7 +10,7 @@ use crate::{
 use std::sync::Arc;
 
 /// What quorum reads have said in this pass about the resource that the lease is bound to.
-enum Quorum {
+pub(in crate::controller) enum Quorum {
     Nothing,
     Gone,
     Confirmed(Arc<Resource>),
@@ -58,7 +58,7 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
         let lose = |shell: &Arc<Shell>, lease: &Lease| shell.see(|index, now| index.lose_lease(&lease.metadata, now));
         return match carry_out(shell, &*around.lease, &decision, next, see, lose).await? {
             Written::Stands(_) => Ok(decision.wake),
-            Written::Overtaken => Ok(None),
+            Written::Overtaken => Ok(Some(shell.soon(AGAIN))),
         };
     }
     Err(PassError::Unsettled)
@@ -74,7 +74,7 @@ fn free(driver: Option<&Arc<dyn Driver>>) -> FreeSteps {
     driver.map(|d| d.free_steps()).unwrap_or_default()
 }
 
-fn surroundings<'a>(
+pub(in crate::controller) fn surroundings<'a>(
     around: &'a LeaseAround,
     known: &'a Quorum,
     driver: Option<&Arc<dyn Driver>>,
@@ -101,7 +101,11 @@ fn surroundings<'a>(
 }
 
 /// The resource that the next status binds the lease to, as far as it is seen.
-fn holding(around: &LeaseAround, next: &crate::api::LeaseStatus, known: &Quorum) -> Option<Held> {
+pub(in crate::controller) fn holding(
+    around: &LeaseAround,
+    next: &crate::api::LeaseStatus,
+    known: &Quorum,
+) -> Option<Held> {
     let wanted = next.resource_ref.as_ref()?;
     if let (Quorum::Confirmed(resource), Some(held)) = (known, &around.bound)
         && uid(&resource.metadata) == wanted.uid
@@ -112,7 +116,7 @@ fn holding(around: &LeaseAround, next: &crate::api::LeaseStatus, known: &Quorum)
     around.bound.iter().chain(claims).find(|held| uid(&held.resource.metadata) == wanted.uid).cloned()
 }
 
-fn work(order: &StepOrder, around: &LeaseAround, held: Option<Held>) -> Work {
+pub(in crate::controller) fn work(order: &StepOrder, around: &LeaseAround, held: Option<Held>) -> Work {
     let blueprint = held.as_ref().and_then(|held| held.blueprint.clone());
     Work {
         key: order.step.key.clone(),
@@ -126,10 +130,16 @@ fn work(order: &StepOrder, around: &LeaseAround, held: Option<Held>) -> Work {
 async fn read_bound(shell: &Arc<Shell>, lease: &Lease) -> Result<Quorum, PassError> {
     let Some(reference) = lease.resource_ref() else { return Err(PassError::Unsettled) };
     let object = ObjectKey::new(&reference.namespace, &reference.name);
-    let Some(resource) = read::<Resource>(shell, &object, &reference.uid).await? else { return Ok(Quorum::Gone) };
+    let resource = match read::<Resource>(shell, &object, &reference.uid).await? {
+        Found::There(resource) => *resource,
+        Found::Gone => return Ok(Quorum::Gone),
+        Found::Unreadable => return Err(PassError::Unsettled),
+    };
     let id = uid(&lease.metadata);
     let claims = resource.claims().iter().any(|c| c.uid == id && c.attempt == lease.attempt());
-    shell.see(|index, now| index.see_resource(resource.clone(), now));
+    if shell.is_watched(&object.namespace) {
+        shell.see(|index, now| index.see_resource(resource.clone(), now));
+    }
     if !claims {
         // R4 does not let a claim go before its lease has; what is read here is then older than what is known.
         return Err(PassError::Unsettled);

@@ -1,9 +1,9 @@
 //! One pass over one object: gather what is around it, ask lifecycle, run the driver's step if it is free of outside
 //! effects, write once; steps with effects begin when what they rest on is on record.
 
-mod blueprint;
-mod lease;
-mod resource;
+pub(in crate::controller) mod blueprint;
+pub(in crate::controller) mod lease;
+pub(in crate::controller) mod resource;
 
 use super::{
     key::{Key, ObjectKey},
@@ -15,11 +15,14 @@ use crate::{
     driver::{Driver, Work},
     lifecycle::{Decision, Urgency, uid},
 };
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource as _, ResourceExt as _, core::DeserializeGuard};
 use std::{sync::Arc, time::Duration};
 
 /// How often one pass may read or step before it is a defect: each round settles at least one question.
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 200;
+
+/// A pass that was overtaken looks again by then, even if what overtook it says nothing new.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A step that is free of outside effects takes no time; one that takes this much is treated as failing.
 const FREE_STEP: Duration = Duration::from_secs(5);
@@ -78,11 +81,18 @@ async fn carry_out<K: Ours, S>(
             Ok(Written::Overtaken)
         }
         // A request that timed out may have taken effect: what is there now is read, as after a conflict.
-        Err(RequestError::Conflict | RequestError::TimedOut) => {
+        Err(failed @ (RequestError::Conflict | RequestError::TimedOut)) => {
             let namespace = object.namespace().unwrap_or_default();
             let api: Api<K> = Api::namespaced(shell.client.clone(), &namespace);
             match in_time(api.get_opt(&object.name_any())).await {
-                Ok(Some(now)) if now.uid() == object.uid() => see(shell, now),
+                Ok(Some(now)) if now.uid() == object.uid() => {
+                    let same = now.resource_version() == object.resource_version();
+                    see(shell, now);
+                    if same {
+                        // It did not take effect, and nothing new will be seen: the pass is made again.
+                        return Err(PassError::Request { what: "writing", source: failed });
+                    }
+                }
                 Ok(_) => lose(shell, object),
                 Err(source) => return Err(PassError::Request { what: "reading it again", source }),
             }
@@ -95,14 +105,33 @@ async fn carry_out<K: Ours, S>(
 /// Runs a step that is free of outside effects.
 async fn run_free(driver: &Arc<dyn Driver>, order: &crate::lifecycle::StepOrder, work: Work) -> Option<Report> {
     let call = super::steps::call(&**driver, order.step.kind, work);
-    let answer = tokio::time::timeout(FREE_STEP, call).await.ok()?;
+    let answer = super::steps::bounded(order.step.kind, tokio::time::timeout(FREE_STEP, call).await.ok()?);
     Some(Report { step: order.step.clone(), answer, failures: 0 })
 }
 
-/// Reads an object from the API server itself. `None`: the UID is gone, which is final.
-async fn read<K: Ours>(shell: &Shell, object: &ObjectKey, id: &str) -> Result<Option<K>, PassError> {
-    let api: Api<K> = Api::namespaced(shell.client.clone(), &object.namespace);
+/// What the API server itself says of a UID.
+enum Found<K> {
+    /// It is there.
+    There(Box<K>),
+    /// It is there, and cannot be read: nothing is concluded from it.
+    Unreadable,
+    /// It is gone, which is final.
+    Gone,
+}
+
+/// Reads an object from the API server itself.
+async fn read<K: Ours>(shell: &Shell, object: &ObjectKey, id: &str) -> Result<Found<K>, PassError> {
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(shell.client.clone(), &object.namespace);
     let answer = in_time(api.get_opt(&object.name)).await;
     let answer = answer.map_err(|source| PassError::Request { what: "a quorum read", source })?;
-    Ok(answer.filter(|found| uid(found.meta()) == id))
+    Ok(match answer {
+        Some(found) if uid(found.meta()) == id => match found.0 {
+            Ok(object) => Found::There(Box::new(object)),
+            Err(error) => {
+                tracing::warn!(%object, "it cannot be read, and is left alone: {error}");
+                Found::Unreadable
+            }
+        },
+        _ => Found::Gone,
+    })
 }

@@ -1,6 +1,6 @@
 //! The pass over a resource.
 
-use super::{Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
+use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
 use crate::{
     api::{
         Blueprint, Lease, LeasePhase, MicroTime, Resource,
@@ -17,28 +17,38 @@ use kube::{
     Api,
     api::{ListParams, ObjectList},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What quorum reads have said in this pass.
 #[derive(Default)]
-struct Known {
-    blueprint: Option<BlueprintFact>,
-    slot_is_clear: Option<bool>,
-    gone_leases: BTreeSet<String>,
+pub(in crate::controller) struct Known {
+    pub(in crate::controller) blueprint: Option<BlueprintFact>,
+    pub(in crate::controller) slot_is_clear: Option<bool>,
+    pub(in crate::controller) gone_leases: BTreeSet<String>,
+    unreadable_leases: BTreeSet<String>,
+    /// Leases of namespaces that are not watched: they serve this pass only, for nothing would tell of their changes.
+    read_leases: BTreeMap<String, Arc<Lease>>,
 }
 
-enum BlueprintFact {
+pub(in crate::controller) enum BlueprintFact {
     Confirmed(Arc<Blueprint>),
     Deleting(Arc<Blueprint>),
+    /// B1: nothing is built for a Blueprint that could go before its resources; its own pass adds the finalizer.
+    NotYetOurs,
     Gone,
 }
 
 pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
     let mut offered = Vec::new();
     let outcome = rounds(shell, key, object, &mut offered).await;
-    if !offered.is_empty() {
-        shell.see(|index, now| index.settle_offers(object, &offered, now));
-    }
+    shell.see(|index, now| match &outcome {
+        Ok(_) => index.settle_offers(object, &offered, now),
+        // Whom it was offered to is served elsewhere, where there is an elsewhere.
+        Err(_) => index.withhold(object, &offered, now),
+    });
     outcome
 }
 
@@ -53,6 +63,7 @@ async fn rounds(
     for _ in 0..ROUNDS {
         let Some(around) = shell.see(|index, now| index.around_resource(object, now)) else {
             shell.steps.want_nothing(key);
+            *offered = super::super::lock(&shell.index).offers_of(object);
             return Ok(None);
         };
         for lease in &around.offered {
@@ -63,8 +74,13 @@ async fn rounds(
         let now = shell.clock.now();
         let resource = around.held.resource.clone();
         let decision = resource::decide(&resource, &surroundings(&around, &known, &reports), now);
-        if let Some(wanted) = decision.reads.first() {
-            look(shell, &resource, wanted, &mut known).await?;
+        if !decision.reads.is_empty() {
+            for wanted in &decision.reads {
+                look(shell, &resource, wanted, &mut known).await?;
+            }
+            if matches!(known.blueprint, Some(BlueprintFact::NotYetOurs)) {
+                return Ok(Some(shell.soon(AGAIN)));
+            }
             continue;
         }
         let on_record = resource.status.clone().unwrap_or_default();
@@ -92,24 +108,30 @@ async fn rounds(
         let lose = |shell: &Arc<Shell>, r: &Resource| shell.see(|index, now| index.lose_resource(&r.metadata, now));
         return match carry_out(shell, &*resource, &decision, next, see, lose).await? {
             Written::Stands(_) => Ok(decision.wake),
-            Written::Overtaken => Ok(None),
+            Written::Overtaken => Ok(Some(shell.soon(AGAIN))),
         };
     }
     Err(PassError::Unsettled)
 }
 
-fn surroundings<'a>(around: &'a ResourceAround, known: &'a Known, reports: &'a [Report]) -> resource::Surroundings<'a> {
+pub(in crate::controller) fn surroundings<'a>(
+    around: &'a ResourceAround,
+    known: &'a Known,
+    reports: &'a [Report],
+) -> resource::Surroundings<'a> {
     let blueprint = match (&known.blueprint, &around.held.blueprint) {
         (Some(BlueprintFact::Confirmed(blueprint)), _) => resource::BlueprintView::Confirmed(blueprint),
         (Some(BlueprintFact::Deleting(blueprint)), _) => resource::BlueprintView::Seen(blueprint),
         (Some(BlueprintFact::Gone), _) => resource::BlueprintView::Gone,
-        (None, Some(blueprint)) => resource::BlueprintView::Seen(blueprint),
+        (Some(BlueprintFact::NotYetOurs), None) => resource::BlueprintView::Absent,
+        (Some(BlueprintFact::NotYetOurs) | None, Some(blueprint)) => resource::BlueprintView::Seen(blueprint),
         (None, None) => resource::BlueprintView::Absent,
     };
     let view = |(claim, lease): (&'a crate::api::Claim, &'a Option<Arc<Lease>>)| match lease {
         Some(lease) => resource::LeaseView::Seen(lease),
         None if known.gone_leases.contains(&claim.uid) => resource::LeaseView::Gone,
-        None => resource::LeaseView::Absent,
+        None if known.unreadable_leases.contains(&claim.uid) => resource::LeaseView::Unreadable,
+        None => known.read_leases.get(&claim.uid).map_or(resource::LeaseView::Absent, |l| resource::LeaseView::Seen(l)),
     };
     let driver = around.held.driver.as_ref();
     let intent = driver.zip(around.held.blueprint.as_ref()).map(|(d, b)| d.allocate(b, &around.held.resource));
@@ -125,7 +147,7 @@ fn surroundings<'a>(around: &'a ResourceAround, known: &'a Known, reports: &'a [
     }
 }
 
-fn work(order: &StepOrder, around: &ResourceAround, known: &Known) -> Work {
+pub(in crate::controller) fn work(order: &StepOrder, around: &ResourceAround, known: &Known) -> Work {
     let blueprint = match &known.blueprint {
         Some(BlueprintFact::Confirmed(blueprint)) => Some(blueprint.clone()),
         _ => around.held.blueprint.clone(),
@@ -142,14 +164,14 @@ async fn look(shell: &Arc<Shell>, resource: &Resource, wanted: &Read, known: &mu
             let reference = &resource.spec.blueprint_ref;
             let object = ObjectKey::new(namespace, &reference.name);
             known.blueprint = Some(match read::<Blueprint>(shell, &object, &reference.uid).await? {
-                None => BlueprintFact::Gone,
-                Some(blueprint) => {
-                    shell.see(|index, now| index.see_blueprint(blueprint.clone(), now));
-                    // B1: nothing is built for a Blueprint that could go before its resources.
-                    if is_deleting(&blueprint.metadata) || !has_finalizer(&blueprint.metadata) {
-                        BlueprintFact::Deleting(Arc::new(blueprint))
-                    } else {
-                        BlueprintFact::Confirmed(Arc::new(blueprint))
+                Found::Gone => BlueprintFact::Gone,
+                Found::Unreadable => BlueprintFact::NotYetOurs,
+                Found::There(blueprint) => {
+                    shell.see(|index, now| index.see_blueprint((*blueprint).clone(), now));
+                    match (is_deleting(&blueprint.metadata), has_finalizer(&blueprint.metadata)) {
+                        (true, _) => BlueprintFact::Deleting(blueprint.into()),
+                        (false, true) => BlueprintFact::Confirmed(blueprint.into()),
+                        (false, false) => BlueprintFact::NotYetOurs,
                     }
                 }
             });
@@ -159,8 +181,16 @@ async fn look(shell: &Arc<Shell>, resource: &Resource, wanted: &Read, known: &mu
             let claim = resource.claims().iter().find(|c| c.uid == *id).ok_or(PassError::Unsettled)?;
             let object = ObjectKey::new(&claim.namespace, &claim.name);
             match read::<Lease>(shell, &object, id).await? {
-                Some(lease) => shell.see(|index, now| index.see_lease(lease, now)),
-                None => {
+                Found::There(lease) if shell.is_watched(&object.namespace) => {
+                    shell.see(|index, now| index.see_lease(*lease, now));
+                }
+                Found::There(lease) => {
+                    known.read_leases.insert(id.clone(), lease.into());
+                }
+                Found::Unreadable => {
+                    known.unreadable_leases.insert(id.clone());
+                }
+                Found::Gone => {
                     known.gone_leases.insert(id.clone());
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::{EventDraft, Pass};
 use crate::{
-    api::{Command, CommandType, DeadlineName, Duration, LeasePhase, MicroTime, Outcome, Wish},
+    api::{Command, CommandType, DeadlineName, Duration, LeasePhase, LeaseSpec, MicroTime, Outcome, Wish},
     lifecycle::{
         Urgency,
         commands::{self, Verdict, applied, ignored, refused},
@@ -18,33 +18,35 @@ impl Pass<'_> {
         if self.next.expiry_seen == asked {
             return;
         }
-        self.next.expiry_seen = asked;
+        let seen = std::mem::replace(&mut self.next.expiry_seen, asked);
         if self.first_sight() {
             return;
         }
         if self.is_over() {
             return self.not_granted("the Lease is over");
         }
-        let before = self.end().at;
-        let kept = Wish { at: before, never: before.is_none().then_some(true) };
-        self.next.wish = asked.map(|at| Wish { at: Some(at), never: None });
+        let wish = asked.map(|at| Wish { at: Some(at), never: None });
         if self.phase != LeasePhase::Active {
+            self.next.wish = wish;
             return;
+        }
+        // The spec has the new time already: what the end was until now comes from the one that was seen last.
+        let spec = LeaseSpec { expires_at: seen, ..self.lease.spec.clone() };
+        let before = self.end_by(&spec, None).at;
+        let kept = self.next.wish.unwrap_or(Wish { at: before, never: before.is_none().then_some(true) });
+        self.next.wish = wish;
+        let beyond_what_is_known = asked.is_some_and(|at| !self.policy_known && is_later(Some(at), before));
+        if (beyond_what_is_known || is_later(self.end_without_resource(), before))
+            && let Err(why) = self.spend_extension()
+        {
+            self.next.wish = Some(kept);
+            return self.not_granted(&why);
         }
         if let (Some(limit), Some(at)) = (self.limit(), asked)
             && at > limit
         {
             self.next.wish = Some(Wish { at: Some(limit), never: None });
             self.not_granted(&format!("cut to lease.maxTTL of the Blueprint, {limit}"));
-        }
-        if is_later(self.end().at, before) {
-            match self.spend_extension() {
-                Ok(()) => {}
-                Err(why) => {
-                    self.next.wish = Some(kept);
-                    self.not_granted(&why);
-                }
-            }
         }
     }
 
@@ -184,10 +186,15 @@ impl Pass<'_> {
     }
 
     fn end_without_resource(&self) -> Option<MicroTime> {
-        deadline::lifetime(&self.lease.spec, &self.next, &self.policy, None).at
+        self.end_by(&self.lease.spec, None).at
     }
 
     fn spend_extension(&mut self) -> Result<(), String> {
+        if !self.policy_known {
+            return Err(
+                "its Blueprint is not seen, so what that allows is not known; only an earlier end can be set".into()
+            );
+        }
         if let Some(max) = self.policy.max_extensions
             && self.next.extensions >= max
         {

@@ -16,7 +16,7 @@ use super::{
     queue, report_of, uid,
 };
 use crate::api::{
-    Blueprint, DeadlineName, Failure, Lease, LeasePhase, LeaseStatus, MicroTime, Resource, ResourcePhase,
+    Blueprint, DeadlineName, Failure, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase,
     blueprint::LeasePolicy,
     lease::ResourceRef,
     step::{Answer, EffectKey, Facts, FreeSteps, Report, Step, StepKind},
@@ -150,6 +150,8 @@ struct Pass<'a> {
     /// The resource that the lease is bound to, as far as it is seen.
     bound: Option<&'a Resource>,
     policy: LeasePolicy,
+    /// What the Blueprint allows is known.
+    policy_known: bool,
     teardown_timeout: crate::api::Duration,
     free: FreeSteps,
     step: Option<StepOrder>,
@@ -174,6 +176,7 @@ impl<'a> Pass<'a> {
             on_record,
             bound: None,
             policy: LeasePolicy::default(),
+            policy_known: false,
             teardown_timeout: deadline::TEARDOWN_TIMEOUT,
             free: FreeSteps::default(),
             step: None,
@@ -199,6 +202,7 @@ impl<'a> Pass<'a> {
         self.free = free;
         if let Some(blueprint) = blueprint {
             self.policy = blueprint.spec.lease.clone();
+            self.policy_known = true;
             self.teardown_timeout = blueprint.spec.resource.teardown_timeout.unwrap_or(deadline::TEARDOWN_TIMEOUT);
         }
     }
@@ -228,8 +232,20 @@ impl<'a> Pass<'a> {
     }
 
     fn end(&self) -> End {
-        let age = self.bound.and_then(|r| r.status.as_ref()).and_then(|s| s.expires_at);
-        deadline::lifetime(&self.lease.spec, &self.next, &self.policy, age)
+        self.end_by(&self.lease.spec, self.bound.and_then(|r| r.status.as_ref()).and_then(|s| s.expires_at))
+    }
+
+    /// Where the Blueprint is not seen an active lease does not outlive the end that was told: what it allows is unknown.
+    fn end_by(&self, spec: &LeaseSpec, age: Option<MicroTime>) -> End {
+        let end = deadline::lifetime(spec, &self.next, &self.policy, age);
+        let told = deadline::find(&self.on_record.deadlines, DeadlineName::Lifetime)
+            .filter(|told| end.at.is_none_or(|at| at > told.at));
+        match told {
+            Some(told) if self.next.activated_at.is_some() && !self.policy_known => {
+                End { at: Some(told.at), message: told.message.clone(), follows_resource: age == Some(told.at) }
+            }
+            _ => end,
+        }
     }
 
     // Arrows
@@ -257,6 +273,7 @@ impl<'a> Pass<'a> {
     }
 
     fn over(&mut self, phase: LeasePhase, reason: &str, message: &str) {
+        self.next.expires_at = self.end().at;
         let ready = if phase == LeasePhase::Broken { "Failed" } else { reason };
         self.set("Ready", Truth::False, ready, message);
         self.set("Released", Truth::True, reason, message);
@@ -434,6 +451,10 @@ impl<'a> Pass<'a> {
     }
 
     fn activation_deadline(&self) -> MicroTime {
+        let told = deadline::find(&self.on_record.deadlines, DeadlineName::Activation);
+        if let Some(told) = told.filter(|_| !self.policy_known) {
+            return told.at;
+        }
         let timeout = self.policy.activation_timeout.unwrap_or(deadline::ACTIVATION_TIMEOUT);
         self.next.acquired_at.unwrap_or(self.now).after(timeout)
     }
@@ -465,7 +486,8 @@ impl<'a> Pass<'a> {
             Some(Answer::Done(facts)) => return self.active(facts),
             Some(Answer::FailedForGood(failure)) => {
                 self.next.failure = Some(failure.clone());
-                return self.broken("Failed", &failure.message);
+                self.broken("Failed", &failure.message);
+                return self.tear_down();
             }
             Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
             Some(Answer::Again(_) | Answer::Need(_)) | None => {}

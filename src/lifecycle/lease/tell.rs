@@ -26,14 +26,13 @@ impl Pass<'_> {
             && self.around.waiting.served_at_once
             && self.next.commands == self.on_record.commands
             && (self.next.attempt, self.next.wish) == (self.on_record.attempt, self.on_record.wish);
+        self.next.phase = Some(self.phase);
+        self.conditions();
+        self.deadlines();
         if quiet {
             // What the next moment overwrites is not written. If the grant does not come after all, it is looked at again.
             self.next = self.on_record.clone();
             self.wakes.push(self.now.after(crate::api::Duration::from_secs(1)));
-        } else {
-            self.next.phase = Some(self.phase);
-            self.conditions();
-            self.deadlines();
         }
         let events = if self.next == self.on_record { Vec::new() } else { self.events };
         Decision {
@@ -115,8 +114,7 @@ impl Pass<'_> {
                 deadlines.push(deadline::entry(DeadlineName::Finished, at, "Finished", "the object is deleted"));
             }
         }
-        // An attempt at a teardown is cut off by whoever runs it, and then reported.
-        self.wakes.extend(deadlines.iter().filter(|d| d.name != DeadlineName::Teardown).map(|d| d.at));
+        self.wakes.extend(deadline::coming(&deadlines, self.now));
         self.next.deadlines = deadlines;
     }
 

@@ -59,6 +59,8 @@ pub enum LeaseView<'a> {
     Seen(&'a Lease),
     /// Absent from the cache, which is no fact.
     Absent,
+    /// A quorum read says that it is there, and it cannot be read: its claim stays.
+    Unreadable,
     /// R4c: a quorum read says that it is gone.
     Gone,
 }
@@ -214,6 +216,7 @@ impl<'a> Pass<'a> {
                 self.reads.push(Read::ClaimedLease { uid: claim.uid.clone() });
                 false
             }
+            LeaseView::Unreadable => false,
             // R4c: gone by a quorum read, *and* what it left is torn down.
             LeaseView::Gone => {
                 let key = EffectKey::of_claim(uid(&self.resource.metadata), claim);
@@ -311,7 +314,8 @@ impl<'a> Pass<'a> {
             Some(Answer::Done(facts)) => return self.active(facts),
             Some(Answer::FailedForGood(failure)) => {
                 self.next.failure = Some(failure.clone());
-                return self.over(ResourcePhase::Broken, "Failed", &failure.message.clone());
+                self.over(ResourcePhase::Broken, "Failed", &failure.message);
+                return self.tear_down();
             }
             Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
             Some(Answer::Again(_) | Answer::Need(_)) | None => {}

@@ -80,7 +80,7 @@ impl Pass<'_> {
             }
             ResourcePhase::Destroyed => {}
         }
-        self.wakes.extend(deadlines.iter().filter(|d| d.name != DeadlineName::Teardown).map(|d| d.at));
+        self.wakes.extend(deadline::coming(&deadlines, self.now));
         self.next.deadlines = deadlines;
     }
 }
