@@ -8,10 +8,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod examples;
+mod people;
 mod told;
 
 mod election;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
+mod story_40_wrong_objects_are_refused;
 mod story_42_killed_and_doubled;
+mod story_44_only_the_controller_writes_status;
 mod writes;
