@@ -358,6 +358,9 @@ impl<'a> Pass<'a> {
         self.urgency = Urgency::Soon;
         // Clocks that run from activation may have run out in the same moment.
         self.clocks();
+        if self.is_over() {
+            self.tear_down();
+        }
     }
 
     /// R8: begins only with Released or Broken, and empty claims, on record.
