@@ -199,10 +199,10 @@ impl<'a> Pass<'a> {
         self.next.claims = kept;
         if had > 0 && self.next.claims.is_empty() {
             self.next.idle_since = Some(self.now);
-            if self.next.served && self.lease_policy.recycle == Recycle::Destroy {
-                // R5: the write that drops the last claim also sets Released.
-                self.release("Released", "lease.recycle is Destroy, and its lease has ended");
-            }
+        }
+        if self.next.claims.is_empty() && self.next.served && self.lease_policy.recycle == Recycle::Destroy {
+            // R5: the write that drops the last claim also sets Released.
+            self.release("Released", "lease.recycle is Destroy, and its lease has ended");
         }
         if self.next.claims.len() != had {
             self.urgency = Urgency::Now;
