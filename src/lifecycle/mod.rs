@@ -13,6 +13,7 @@ pub mod matching;
 pub mod pool;
 pub mod queue;
 pub mod resource;
+mod teardown;
 #[cfg(test)]
 mod testing;
 

@@ -6,7 +6,7 @@ use crate::{
     lifecycle::{
         Urgency,
         commands::{self, Verdict, applied, ignored, refused},
-        deadline,
+        deadline, teardown,
     },
 };
 
@@ -207,7 +207,7 @@ impl Pass<'_> {
     /// Only after a failed attempt: written off without teardown, on record.
     fn asked_to_forget(&mut self, command: &Command) -> Verdict {
         let over = matches!(self.phase, LeasePhase::Released | LeasePhase::Broken);
-        if !over || !super::is_failing(&self.next.conditions) {
+        if !over || !teardown::is_failing(&self.next.conditions) {
             return refused("only a teardown that has failed can be forgotten; append Release first");
         }
         let by = command.issued_by.as_deref().unwrap_or("somebody unknown");

@@ -5,18 +5,16 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-pub(super) use tell::{failure_reason, is_failing};
-
 use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
     conditions::{self, Truth},
     deadline::{self, End},
     has_finalizer, is_deleting,
     matching::Rung,
-    queue, report_of, uid,
+    queue, report_of, teardown, uid,
 };
 use crate::api::{
-    Blueprint, DeadlineName, Failure, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase,
+    Blueprint, DeadlineName, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase,
     blueprint::LeasePolicy,
     lease::ResourceRef,
     step::{Answer, EffectKey, Facts, FreeSteps, Report, Step, StepKind},
@@ -528,25 +526,14 @@ impl<'a> Pass<'a> {
         match report_of(self.around.reports, &step) {
             Some(Report { answer: Answer::Done(_), .. }) => return self.torn_down(),
             Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), failures, .. }) => {
-                self.teardown_failed(&failure.clone(), *failures);
+                self.next.failure = Some(failure.clone());
+                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure, *failures));
             }
             Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
-                if !is_failing(&self.next.conditions) {
-                    self.set("TornDown", Truth::False, "TearingDown", "");
-                }
+                teardown::goes_on(&mut self.next.conditions, self.now);
             }
         }
         self.step = Some(StepOrder { step, timeout: self.teardown_timeout.to_std() });
-    }
-
-    fn teardown_failed(&mut self, failure: &Failure, failures: u32) {
-        self.next.failure = Some(failure.clone());
-        let message = format!("attempt {failures} failed: {}", failure.message);
-        let reason = failure_reason(failure);
-        if conditions::get(&self.next.conditions, "TornDown").is_none_or(|c| c.message != message) {
-            self.events.push(EventDraft::warning(reason, message.clone()));
-        }
-        self.set("TornDown", Truth::False, reason, &message);
     }
 
     /// L9 and, for a lease on its way back, L5.

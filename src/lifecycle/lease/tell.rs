@@ -1,24 +1,10 @@
 //! The end of a pass: conditions, deadlines and the place in the queue are brought in line with what was decided.
 
-use super::{Decision, Pass, Truth, deadline, report_of};
+use super::{Decision, Pass, Truth, deadline, report_of, teardown};
 use crate::{
-    api::{Condition, Deadline, DeadlineName, Failure, LeasePhase, LeaseStatus, MicroTime},
+    api::{Deadline, DeadlineName, LeasePhase, LeaseStatus, MicroTime},
     lifecycle::conditions,
 };
-
-/// Whether a teardown has failed, and has not been done since.
-pub(in crate::lifecycle) fn is_failing(conditions: &[Condition]) -> bool {
-    matches!(conditions::reason(conditions, "TornDown"), "TeardownFailed" | "TeardownTimeout" | "CredentialsGone")
-}
-
-/// The reason of `TornDown=False` for this failure.
-pub(in crate::lifecycle) fn failure_reason(failure: &Failure) -> &'static str {
-    match failure.reason.as_str() {
-        "TeardownTimeout" => "TeardownTimeout",
-        "CredentialsGone" => "CredentialsGone",
-        _ => "TeardownFailed",
-    }
-}
 
 impl Pass<'_> {
     pub(super) fn close(mut self) -> Decision<LeaseStatus> {
@@ -118,19 +104,11 @@ impl Pass<'_> {
         self.next.deadlines = deadlines;
     }
 
-    /// When the present attempt at the teardown is given up: counted anew from each failure.
-    fn teardown(&self, before: &[Deadline]) -> Option<Deadline> {
-        let step = self.step.as_ref()?;
-        let message = |conditions: &[Condition]| conditions::get(conditions, "TornDown").map(|c| c.message.clone());
-        let recorded = deadline::find(before, DeadlineName::Teardown);
-        if recorded.is_some() && message(&self.next.conditions) == message(&self.on_record.conditions) {
-            return recorded.cloned();
-        }
-        let failures = report_of(self.around.reports, &step.step).map_or(0, |r| r.failures);
-        let begins = if failures == 0 { self.now } else { self.now.after(deadline::retry_after(failures)) };
-        let at = begins.after(self.teardown_timeout);
-        let message = format!("attempt {} is given up then, and another made", failures + 1);
-        Some(deadline::entry(DeadlineName::Teardown, at, "TeardownTimeout", message))
+    fn teardown(&self, deadlines: &[Deadline]) -> Option<Deadline> {
+        let step = &self.step.as_ref()?.step;
+        let failures = report_of(self.around.reports, step).map_or(0, |r| r.failures);
+        let record = teardown::Record { deadlines, conditions: &self.on_record.conditions };
+        Some(teardown::given_up(&record, &self.next.conditions, failures, self.teardown_timeout, self.now))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     lifecycle::{
         Urgency,
         commands::{self, Verdict, applied, ignored, refused},
-        conditions, deadline,
+        deadline, teardown,
     },
 };
 
@@ -88,10 +88,9 @@ impl Pass<'_> {
 
     /// Only after a failed attempt: written off without teardown, on record.
     fn asked_to_forget(&mut self, by: &str) -> Verdict {
-        if !self.is_over() || !super::super::lease::is_failing(&self.next.conditions) {
+        if !self.is_over() || !teardown::is_failing(&self.next.conditions) {
             return refused("only a teardown that has failed can be forgotten; append Release first");
         }
-        debug_assert!(conditions::get(&self.next.conditions, "TornDown").is_some());
         self.destroyed("Forgotten", &format!("written off without teardown by {by}"));
         applied("written off without teardown: what is left of it is yours to remove")
     }

@@ -10,10 +10,10 @@ use super::{
     conditions::{self, Truth},
     deadline, has_finalizer, is_deleting,
     pool::{self, SlotState},
-    report_of, uid,
+    report_of, teardown, uid,
 };
 use crate::api::{
-    Blueprint, Claim, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
+    Blueprint, Claim, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
     blueprint::{LeasePolicy, Recycle, ResourcePolicy},
     step::{Answer, EffectKey, Facts, FreeSteps, Report, Step, StepKind},
 };
@@ -377,25 +377,14 @@ impl<'a> Pass<'a> {
         match report_of(self.around.reports, &step) {
             Some(Report { answer: Answer::Done(_), .. }) => return self.destroyed("TornDown", "it is removed"),
             Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), failures, .. }) => {
-                self.teardown_failed(&failure.clone(), *failures);
+                self.next.failure = Some(failure.clone());
+                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure, *failures));
             }
             Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
-                if !super::lease::is_failing(&self.next.conditions) {
-                    self.set("TornDown", Truth::False, "TearingDown", "");
-                }
+                teardown::goes_on(&mut self.next.conditions, self.now);
             }
         }
         self.step = Some(StepOrder { step, timeout: self.teardown_timeout().to_std() });
-    }
-
-    fn teardown_failed(&mut self, failure: &Failure, failures: u32) {
-        self.next.failure = Some(failure.clone());
-        let message = format!("attempt {failures} failed: {}", failure.message);
-        let reason = super::lease::failure_reason(failure);
-        if conditions::get(&self.next.conditions, "TornDown").is_none_or(|c| c.message != message) {
-            self.events.push(EventDraft::warning(reason, message.clone()));
-        }
-        self.set("TornDown", Truth::False, reason, &message);
     }
 
     fn destroyed(&mut self, reason: &str, message: &str) {

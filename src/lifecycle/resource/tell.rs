@@ -1,8 +1,8 @@
 //! The end of a pass: conditions and deadlines are brought in line with what was decided.
 
-use super::{Decision, Pass, Truth, deadline, report_of};
+use super::{Decision, Pass, Truth, deadline, report_of, teardown};
 use crate::{
-    api::{Condition, DeadlineName, ResourcePhase, ResourceStatus},
+    api::{DeadlineName, ResourcePhase, ResourceStatus},
     lifecycle::conditions,
 };
 
@@ -66,17 +66,12 @@ impl Pass<'_> {
                     .extend(at.map(|at| deadline::entry(DeadlineName::Idle, at, "IdleTimeout", "nobody holds it")));
             }
             ResourcePhase::Released | ResourcePhase::Broken => {
-                if let Some(order) = self.step.as_ref().filter(|_| self.next.claims.is_empty()) {
-                    let said = |c: &[Condition]| conditions::get(c, "TornDown").map(|c| c.message.clone());
-                    let recorded = deadline::find(&before, DeadlineName::Teardown);
-                    let same = said(&self.next.conditions) == said(&self.on_record.conditions);
+                let order = self.step.as_ref().filter(|_| self.next.claims.is_empty());
+                deadlines.extend(order.map(|order| {
                     let failures = report_of(self.around.reports, &order.step).map_or(0, |r| r.failures);
-                    let begins = if failures == 0 { self.now } else { self.now.after(deadline::retry_after(failures)) };
-                    let message = format!("attempt {} is given up then, and another made", failures + 1);
-                    let at = begins.after(self.teardown_timeout());
-                    let new = deadline::entry(DeadlineName::Teardown, at, "TeardownTimeout", message);
-                    deadlines.push(recorded.filter(|_| same).cloned().unwrap_or(new));
-                }
+                    let record = teardown::Record { deadlines: &before, conditions: &self.on_record.conditions };
+                    teardown::given_up(&record, &self.next.conditions, failures, self.teardown_timeout(), self.now)
+                }));
             }
             ResourcePhase::Destroyed => {}
         }
