@@ -1,6 +1,6 @@
 //! What was asked for: edits of `spec.expiresAt`, and the commands, with the outcomes of api.md section 2.
 
-use super::{EventDraft, Pass};
+use super::{EventDraft, LeaseView, Pass};
 use crate::{
     api::{Command, CommandType, Outcome, ResourcePhase, Wish},
     lifecycle::{
@@ -91,6 +91,14 @@ impl Pass<'_> {
         if !self.is_over() || !teardown::is_failing(&self.next.conditions) {
             return refused("only a teardown that has failed can be forgotten; append Release first");
         }
+        let gone = self.around.leases.iter().filter(|lease| matches!(lease, LeaseView::Gone)).count();
+        if self.next.claims.len() > gone {
+            return refused(format!(
+                "it is held by {} leases still; wait until they have ended",
+                self.next.claims.len() - gone
+            ));
+        }
+        self.next.claims.clear();
         self.destroyed("Forgotten", &format!("written off without teardown by {by}"));
         applied("written off without teardown: what is left of it is yours to remove")
     }

@@ -13,7 +13,7 @@ use super::{
     report_of, teardown, uid,
 };
 use crate::api::{
-    Blueprint, Claim, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
+    Blueprint, Claim, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
     blueprint::{LeasePolicy, Recycle, ResourcePolicy},
     step::{Answer, EffectKey, Facts, FreeSteps, Report, Step, StepKind},
 };
@@ -187,6 +187,9 @@ impl<'a> Pass<'a> {
     /// R4: a claim is a promise that only the lease can end. Never because the lease is Pending, because this resource is
     /// dying, or because of time.
     fn drop_claims(&mut self) {
+        if self.phase == ResourcePhase::Destroyed {
+            return;
+        }
         let had = self.next.claims.len();
         let claims = std::mem::take(&mut self.next.claims);
         let mut kept = Vec::with_capacity(claims.len());
@@ -221,13 +224,29 @@ impl<'a> Pass<'a> {
             LeaseView::Gone => {
                 let key = EffectKey::of_claim(uid(&self.resource.metadata), claim);
                 let step = Step { kind: StepKind::TearDownLease, key };
-                let done = report_of(self.around.reports, &step).is_some_and(|r| matches!(r.answer, Answer::Done(_)));
-                if !done && self.step.is_none() {
+                match report_of(self.around.reports, &step).map(|r| &r.answer) {
+                    Some(Answer::Done(_)) => return true,
+                    Some(Answer::Failed(failure) | Answer::FailedForGood(failure)) => {
+                        self.not_torn_down(claim, failure);
+                    }
+                    Some(Answer::Again(_) | Answer::Need(_)) | None => {}
+                }
+                if self.step.is_none() {
                     self.step = Some(StepOrder { step, timeout: self.teardown_timeout().to_std() });
                 }
-                done
+                false
             }
         }
+    }
+
+    /// R4c: what a vanished lease left could not be torn down; its claim stays, and that is told.
+    fn not_torn_down(&mut self, claim: &Claim, failure: &Failure) {
+        if !self.is_over() && self.next.failure.as_ref() != Some(failure) {
+            let Claim { namespace, name, .. } = claim;
+            let message = format!("what the lease {namespace}/{name} left is not torn down: {}", failure.message);
+            self.events.push(EventDraft::warning("TeardownFailed", message));
+        }
+        self.next.failure = Some(failure.clone());
     }
 
     /// R7: decided here, on the own object. Claims empty: Released; else wait.
@@ -366,9 +385,7 @@ impl<'a> Pass<'a> {
     /// R8: begins only with Released or Broken, and empty claims, on record.
     fn tear_down(&mut self) {
         if !self.next.claims.is_empty() {
-            let leases = self.next.claims.len();
-            self.set("TornDown", Truth::False, "WaitingForLeases", &format!("it is held by {leases} still"));
-            return;
+            return self.wait_for_leases();
         }
         if self.next.built.is_none() {
             return self.destroyed("NothingToTearDown", "nothing had been built");
@@ -381,10 +398,32 @@ impl<'a> Pass<'a> {
                 self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure, *failures));
             }
             Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
-                teardown::goes_on(&mut self.next.conditions, self.now);
+                if self.on_record.claims.is_empty() {
+                    teardown::goes_on(&mut self.next.conditions, self.now);
+                } else {
+                    // What has failed, if anything, was the teardown of what a lease had left.
+                    self.set("TornDown", Truth::False, "TearingDown", "");
+                }
             }
         }
         self.step = Some(StepOrder { step, timeout: self.teardown_timeout().to_std() });
+    }
+
+    /// R8: not while it is claimed. What a vanished lease left is torn down meanwhile (R4c); where that fails it shows.
+    fn wait_for_leases(&mut self) {
+        let report = self.step.as_ref().map(|order| report_of(self.around.reports, &order.step));
+        match report {
+            Some(Some(Report {
+                answer: Answer::Failed(failure) | Answer::FailedForGood(failure), failures, ..
+            })) => {
+                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure, *failures));
+            }
+            Some(_) if teardown::is_failing(&self.next.conditions) => {}
+            Some(_) | None => {
+                let message = format!("it is held by {} still", self.next.claims.len());
+                self.set("TornDown", Truth::False, "WaitingForLeases", &message);
+            }
+        }
     }
 
     fn destroyed(&mut self, reason: &str, message: &str) {
