@@ -3,7 +3,8 @@
 
 use super::conditions;
 use crate::api::{
-    Blueprint, Command, Condition, Deadline, DeadlineName, Duration, FINALIZER, Failure, Lease, MicroTime, Resource,
+    Blueprint, Command, Condition, Deadline, DeadlineName, Duration, FINALIZER, Failure, Lease, LeaseSpec, MicroTime,
+    Resource,
     step::{Answer, Facts},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -56,7 +57,11 @@ pub fn blueprint(more: &str) -> Blueprint {
 
 /// A lease of namespace `team`, with more of its spec as YAML.
 pub fn lease(name: &str, more: &str) -> Lease {
-    let spec = yaml(&format!("resourceType: host, {more}"));
+    let spec = if more.is_empty() {
+        LeaseSpec { resource_type: "host".into(), ..LeaseSpec::default() }
+    } else {
+        yaml(&format!("resourceType: host, {more}"))
+    };
     Lease { metadata: meta("team", name), spec, status: None }
 }
 
