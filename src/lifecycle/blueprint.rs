@@ -55,14 +55,14 @@ pub fn decide(blueprint: &Blueprint, around: &Surroundings, now: MicroTime) -> D
         }
     }
     let next = &mut decision.status;
-    let (truth, reason, message) = readiness(blueprint, around);
+    next.next_build_at = around.next_build_at.filter(|at| *at > now);
+    let (truth, reason, message) = readiness(blueprint, around, next.next_build_at);
     let was = conditions::reason(&on_record.conditions, "Ready");
     if truth == Truth::False && was != reason && !matches!(reason, "Suspended" | "Draining") {
         decision.events.push(EventDraft::warning(reason, message.clone()));
     }
     conditions::set(&mut next.conditions, now, "Ready", truth, reason, message);
     next.observed_generation = blueprint.metadata.generation;
-    next.next_build_at = around.next_build_at.filter(|at| *at > now);
     let telling = *next != on_record;
     if (next.resources, next.waiting) != (around.counts, around.waiting) {
         let due = around.counted_at.map_or(now, |at| at.after(COUNTS_EVERY));
@@ -77,7 +77,11 @@ pub fn decide(blueprint: &Blueprint, around: &Surroundings, now: MicroTime) -> D
     decision
 }
 
-fn readiness(blueprint: &Blueprint, around: &Surroundings) -> (Truth, &'static str, String) {
+fn readiness(
+    blueprint: &Blueprint,
+    around: &Surroundings,
+    next_build_at: Option<MicroTime>,
+) -> (Truth, &'static str, String) {
     if is_deleting(&blueprint.metadata) {
         let left = super::pool::live(&around.counts);
         let why = if left == 0 { "it is empty" } else { "it is deleted, and drained as its leases end" };
@@ -103,7 +107,7 @@ fn readiness(blueprint: &Blueprint, around: &Surroundings) -> (Truth, &'static s
         let why = format!("the names of these slots are taken by Resources that are not this Blueprint's: {names}");
         return (Truth::False, "NameTaken", super::commands::shorten(why, 1024));
     }
-    if let Some(at) = around.next_build_at {
+    if let Some(at) = next_build_at {
         return (Truth::False, "BuildFailing", format!("builds fail; the next is tried at {at}"));
     }
     (Truth::True, "Ready", String::new())
