@@ -1,6 +1,9 @@
 //! The blueprint reconciler's decisions: its finalizer, its drain, and what its status tells. (Which slots are built is
 //! for the matcher to say, and the names of Resources are the locks.)
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     Decision, EventDraft, MetadataChange, Read,
     conditions::{self, Truth},

@@ -1,6 +1,9 @@
 //! Who may be served by what: *fits*, candidates, admission, and the reason why a lease waits (api.md, 5). The ladder, the
 //! reasons and reclaim all use these.
 
+#[cfg(test)]
+mod tests;
+
 use crate::api::{
     Blueprint, Lease, LeaseSpec, MicroTime, Resource, ResourcePhase,
     blueprint::{From, ResourcePolicy},

@@ -107,3 +107,136 @@ pub fn room(resource: &Resource, blueprint: &Blueprint, slot: SlotState, held: u
 pub fn grants(blueprint: &Blueprint, slot: SlotState) -> bool {
     !blueprint.spec.suspend && !is_deleting(&blueprint.metadata) && slot == SlotState::Current
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{ResourceStatus, lease::ResourceRef},
+        lifecycle::testing::*,
+    };
+
+    fn in_phase(phase: ResourcePhase) -> Resource {
+        let mut resource = resource("");
+        resource.status = Some(ResourceStatus { phase: Some(phase), ..ResourceStatus::default() });
+        resource
+    }
+
+    fn claim(attempt: i64) -> Claim {
+        let (namespace, name, uid) = ("team".into(), "l".into(), "uid-of-l".into());
+        Claim { namespace, name, uid, attempt, since: at(0) }
+    }
+
+    /// Each resource counts once, until it is destroyed: what `maxResources` limits.
+    #[test]
+    fn a_resource_counts_until_it_is_destroyed() {
+        use ResourcePhase::{Active, Broken, Destroyed, Pending, Released};
+        let zero = ResourceCounts::default();
+        for (phase, claims, expected, counted) in [
+            (Pending, 0, Bucket::Pending, ResourceCounts { pending: 1, ..zero }),
+            (Active, 0, Bucket::Idle, ResourceCounts { active: 1, idle: 1, ..zero }),
+            (Active, 2, Bucket::Leased, ResourceCounts { active: 1, leased: 1, ..zero }),
+            (Released, 1, Bucket::Released, ResourceCounts { released: 1, ..zero }),
+            (Broken, 0, Bucket::Broken, ResourceCounts { broken: 1, ..zero }),
+            (Destroyed, 0, Bucket::Destroyed, zero),
+        ] {
+            let mut resource = in_phase(phase);
+            resource.status.get_or_insert_default().claims = vec![claim(0); claims];
+            assert_eq!(bucket(&resource), expected, "{phase:?}");
+            let mut counts = zero;
+            count(&mut counts, expected, 1);
+            assert_eq!(counts, counted, "{phase:?}");
+            assert_eq!(live(&counts), i64::from(phase != Destroyed), "{phase:?}");
+            count(&mut counts, expected, -1);
+            assert_eq!(counts, zero, "{phase:?}");
+        }
+        assert_eq!(bucket(&resource("")), Bucket::Pending, "no status yet reads as Pending");
+    }
+
+    /// Against the entry that its name says it was made from.
+    #[test]
+    fn how_a_resource_stands_to_its_slot() {
+        let slot = |name: &str, hash: &str, enabled| Slot {
+            name: name.into(),
+            template_hash: hash.into(),
+            enabled,
+            ..Slot::default()
+        };
+        let resource = resource("templateHash: abc");
+        for (slots, expected) in [
+            (None, SlotState::Current),
+            (Some(vec![slot("h1", "abc", true)]), SlotState::Current),
+            (Some(vec![slot("h0", "xyz", false), slot("h1", "abc", true)]), SlotState::Current),
+            (Some(vec![slot("h1", "abc", false)]), SlotState::Disabled),
+            (Some(vec![slot("h1", "xyz", false)]), SlotState::Disabled),
+            (Some(vec![slot("h1", "xyz", true)]), SlotState::Outdated),
+            (Some(vec![slot("h2", "abc", true)]), SlotState::Disabled),
+            (Some(vec![slot("ci--h1", "abc", true)]), SlotState::Disabled),
+            (Some(vec![]), SlotState::Disabled),
+        ] {
+            assert_eq!(slot_state(&resource, slots.as_deref()), expected, "{slots:?}");
+        }
+        let mut by_hand = resource;
+        by_hand.metadata.name = Some("other--h1".into());
+        assert_eq!(slot_state(&by_hand, Some(&[slot("h1", "abc", true)])), SlotState::Disabled);
+    }
+
+    /// R4a and R4b, of a claim for the attempt 2. The whole of it is in the tables of a resource.
+    #[test]
+    fn a_claim_ends_with_its_lease() {
+        use LeasePhase::{Acquired, Destroyed, Pending, Released};
+        for (phase, attempt, bound_to, expected) in [
+            (Destroyed, 2, Some("r"), true),
+            (Pending, 3, None, true),
+            (Acquired, 2, Some("another"), true),
+            (Acquired, 1, Some("another"), false),
+            (Acquired, 2, Some("r"), false),
+            (Released, 2, Some("r"), false),
+            (Pending, 2, None, false),
+        ] {
+            let mut lease = lease("l", "");
+            let status = lease.status.get_or_insert_default();
+            (status.phase, status.attempt) = (Some(phase), attempt);
+            status.resource_ref =
+                bound_to.map(|uid| ResourceRef { namespace: "pools".into(), name: "ci--h1".into(), uid: uid.into() });
+            assert_eq!(has_ended(&claim(2), &lease, "r"), expected, "{phase:?} {attempt} {bound_to:?}");
+        }
+        assert!(!has_ended(&claim(0), &lease("l", ""), "r"), "no status yet reads as Pending, attempt 0");
+    }
+
+    /// R3: each condition left out in turn leaves no room. What the matcher offers here the resource's own pass takes.
+    #[test]
+    fn there_is_room_only_where_a_lease_may_be_granted() {
+        type Change = fn(&mut Resource, &mut Blueprint);
+        let changes: [(&str, Change); 9] = [
+            ("no status yet", |resource, _| resource.status = None),
+            ("Pending", |resource, _| *resource = in_phase(ResourcePhase::Pending)),
+            ("Released", |resource, _| *resource = in_phase(ResourcePhase::Released)),
+            ("Broken", |resource, _| *resource = in_phase(ResourcePhase::Broken)),
+            ("deleted", |resource, _| delete(&mut resource.metadata)),
+            ("an unconsumed command", |resource, _| {
+                resource.spec.commands.push(command("c", "Expires, never: true"));
+            }),
+            ("suspended", |_, blueprint| blueprint.spec.suspend = true),
+            ("a deleted Blueprint", |_, blueprint| delete(&mut blueprint.metadata)),
+            ("it has served", |resource, blueprint| {
+                resource.status.get_or_insert_default().served = true;
+                blueprint.spec.lease.recycle = Recycle::Destroy;
+            }),
+        ];
+        let shared = || (in_phase(ResourcePhase::Active), blueprint("limits: {leasesPerResource: 3}"));
+        let (resource, three) = shared();
+        assert_eq!([0, 2, 3, 9].map(|held| room(&resource, &three, SlotState::Current, held)), [3, 1, 0, 0]);
+        for state in [SlotState::Disabled, SlotState::Outdated] {
+            assert_eq!(room(&resource, &three, state, 0), 0, "{state:?}");
+        }
+        for (name, change) in changes {
+            let (mut resource, mut blueprint) = shared();
+            change(&mut resource, &mut blueprint);
+            assert_eq!(room(&resource, &blueprint, SlotState::Current, 0), 0, "{name}");
+        }
+        let (mut reused, _) = shared();
+        reused.status.get_or_insert_default().served = true;
+        assert_eq!(room(&reused, &three, SlotState::Current, 0), 3, "it matters only under Destroy");
+    }
+}

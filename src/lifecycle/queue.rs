@@ -66,7 +66,10 @@ fn expiry(lease: &Lease) -> Option<MicroTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{LeaseSpec, LeaseStatus};
+    use crate::{
+        api::{LeaseSpec, LeaseStatus},
+        lifecycle::testing::{DAY, at, command, delete},
+    };
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn lease(name: &str, priority: i32, created: i64, version: u64, ticket: Option<u64>) -> Lease {
@@ -97,5 +100,81 @@ mod tests {
             names,
             ["urgent", "cut-to-urgent-but-younger", "ticket-beats-version", "uid-a", "uid-b", "later-second", "last"]
         );
+    }
+
+    /// A ticket is comparable only as a number; where there is none the present version counts, and last whoever has none.
+    #[test]
+    fn tickets_are_numbers() {
+        let policy = LeasePolicy::default();
+        let mut unversioned = lease("unversioned", 0, 5, 0, None);
+        unversioned.metadata.resource_version = None;
+        let mut queue =
+            [unversioned, lease("b", 0, 5, 10, None), lease("a", 0, 5, 9, None), lease("c", 0, 5, 1, Some(100))];
+        queue.sort_by_key(|lease| place(lease, &policy));
+        let names: Vec<_> = queue.iter().filter_map(|l| l.metadata.name.as_deref()).collect();
+        assert_eq!(names, ["a", "b", "c", "unversioned"]);
+    }
+
+    /// Whether a lease may be offered a resource, at 60 s: it waits, and nothing that is known already ends it.
+    #[test]
+    fn what_waits() {
+        type Change = fn(&mut Lease);
+        let (waits_still, not): (bool, bool) = (true, false);
+        let changes: [(&str, &str, Change, bool); 15] = [
+            ("a new one", "", |_| {}, waits_still),
+            ("deleted", "", |lease| delete(&mut lease.metadata), not),
+            ("bound", "", |lease| lease.status.get_or_insert_default().phase = Some(LeasePhase::Acquired), not),
+            ("over", "", |lease| lease.status.get_or_insert_default().phase = Some(LeasePhase::Destroyed), not),
+            ("a Release is queued", "", |lease| lease.spec.commands.push(command("c", "Release")), not),
+            (
+                "an Expires is queued",
+                "",
+                |lease| lease.spec.commands.push(command("c", "Expires, after: 1h")),
+                waits_still,
+            ),
+            ("its wait goes on", "queueTimeout: 1m", |_| {}, waits_still),
+            ("its wait is over", "queueTimeout: 59s", |_| {}, not),
+            ("its wait was begun anew", "queueTimeout: 1s", |lease| wait_until(lease, 61), waits_still),
+            ("and is over again", "queueTimeout: 1h", |lease| wait_until(lease, 60), not),
+            ("what is free now", "queueTimeout: 0s", |_| {}, waits_still),
+            ("its end comes", "expiresAt: '2026-11-23T10:01:00.000001Z'", |_| {}, waits_still),
+            ("its end has come", "expiresAt: '2026-11-23T10:01:00Z'", |_| {}, not),
+            ("its end was moved", "expiresAt: '2026-11-23T10:01:00Z'", |lease| wish(lease, Some(61)), waits_still),
+            ("to the past", "", |lease| wish(lease, Some(60)), not),
+        ];
+        for (name, spec, change, expected) in changes {
+            let mut lease = crate::lifecycle::testing::lease("l", spec);
+            change(&mut lease);
+            assert_eq!(waits(&lease, at(60)), expected, "{name}");
+        }
+        let mut never = crate::lifecycle::testing::lease("l", "expiresAt: '2026-11-23T10:01:00Z'");
+        wish(&mut never, None);
+        assert!(waits(&never, at(DAY)), "never, as last asked for");
+    }
+
+    fn wait_until(lease: &mut Lease, seconds: i64) {
+        let entry = crate::lifecycle::deadline::entry(DeadlineName::Queue, at(seconds), "QueueTimeout", "");
+        lease.status.get_or_insert_default().deadlines.push(entry);
+    }
+
+    fn wish(lease: &mut Lease, seconds: Option<i64>) {
+        let wish = crate::api::Wish { at: seconds.map(at), never: seconds.is_none().then_some(true) };
+        lease.status.get_or_insert_default().wish = Some(wish);
+    }
+
+    /// From the creation, whose whole seconds are rounded down: from the end of that second, or now if that is earlier.
+    #[test]
+    fn when_a_wait_ends() {
+        let lease = |spec| crate::lifecycle::testing::lease("l", spec);
+        assert_eq!(queue_end(&lease(""), at(5)), None);
+        assert_eq!(queue_end(&lease("queueTimeout: 1m"), at(5)), Some(at(61)));
+        assert_eq!(queue_end(&lease("queueTimeout: 1m"), at(0)), Some(at(60)));
+        assert_eq!(queue_end(&lease("queueTimeout: 0s"), at(0)), Some(at(0)));
+        let mut recorded = lease("queueTimeout: 1m");
+        wait_until(&mut recorded, 77);
+        assert_eq!(queue_end(&recorded, at(5)), Some(at(77)));
+        for (spec, expected) in [("", false), ("queueTimeout: 1ms", false), ("queueTimeout: 0s", true)] {
+            assert_eq!(gives_up_at_once(&lease(spec)), expected, "{spec}");
+        }
     }
 }

@@ -45,10 +45,6 @@ pub fn command(id: &str, text: &str) -> Command {
     yaml(&format!("id: {id}, issuedBy: alice, type: {text}"))
 }
 
-pub fn commands(texts: &[&str]) -> Vec<Command> {
-    texts.iter().enumerate().map(|(n, text)| command(&format!("c{n}"), text)).collect()
-}
-
 /// A Blueprint of hosts in namespace `pools`, with more of its spec as YAML.
 pub fn blueprint(more: &str) -> Blueprint {
     let spec = yaml(&format!("resourceType: host, driver: {{hosts: {{inventory: []}}}}, {more}"));
