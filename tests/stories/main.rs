@@ -7,10 +7,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod on_time;
 mod told;
 
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
 mod story_24_hosts_that_change;
+mod story_29_hold;
 mod story_42_killed_and_doubled;
 mod writes;
