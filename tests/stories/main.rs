@@ -14,5 +14,6 @@ mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
 mod story_24_hosts_that_change;
 mod story_29_hold;
+mod story_30_to_33_the_queue;
 mod story_42_killed_and_doubled;
 mod writes;
