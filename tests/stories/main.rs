@@ -16,4 +16,5 @@ mod story_24_hosts_that_change;
 mod story_29_hold;
 mod story_30_to_33_the_queue;
 mod story_42_killed_and_doubled;
+mod story_43_and_46_one_instant;
 mod writes;

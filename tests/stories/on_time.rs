@@ -1,6 +1,6 @@
 //! What happens at a deadline is compared with it: by what the object says, and by when the watch showed it.
 
-use crate::support::{Sandbox, Seen};
+use crate::support::{Sandbox, Seen, sandbox::condition};
 use crate::told::instant;
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,6 +18,13 @@ pub fn seen_at(seen: &Seen) -> Timestamp {
     Timestamp::now() - seen.at.elapsed()
 }
 
+/// Fails if an object was released before this instant, or long after it.
+pub async fn released_at(sandbox: &Sandbox<'_>, object: &str, deadline: Timestamp) {
+    sandbox.history().caught_up().await;
+    let released = first(sandbox, object, "released", |seen| condition(&seen.object, "Released").0 == "True");
+    on_time(&released, "releasedAt", deadline);
+}
+
 /// Fails if an object was destroyed before this instant, or long after it.
 pub async fn destroyed_at(sandbox: &Sandbox<'_>, object: &str, deadline: Timestamp) {
     sandbox.history().caught_up().await;
@@ -29,4 +36,9 @@ fn on_time(seen: &Seen, field: &str, deadline: Timestamp) {
     let (seen_at, late) = (seen_at(seen), says.duration_since(deadline));
     assert!(says >= deadline && seen_at >= deadline, "{seen:?}: early: {field} {says}, seen {seen_at}, due {deadline}");
     assert!(late < LATE, "{seen:?}: {late:#} late: {field} {says}, due {deadline}");
+}
+
+/// An instant so long from now on.
+pub fn in_seconds(seconds: i64) -> Timestamp {
+    Timestamp::now() + SignedDuration::from_secs(seconds)
 }
