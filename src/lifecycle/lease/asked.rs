@@ -2,7 +2,7 @@
 
 use super::{EventDraft, Pass};
 use crate::{
-    api::{Command, CommandType, DeadlineName, Duration, LeasePhase, MicroTime, Outcome, Wish},
+    api::{Command, CommandType, DeadlineName, Duration, LeasePhase, LeaseSpec, MicroTime, Outcome, Wish},
     lifecycle::{
         Urgency,
         commands::{self, Verdict, applied, ignored, refused},
@@ -15,17 +15,16 @@ impl Pass<'_> {
     /// edit and spends no extension.
     pub(super) fn edit(&mut self) {
         let asked = self.lease.spec.expires_at;
-        if self.next.expiry_seen == asked {
-            return;
-        }
-        self.next.expiry_seen = asked;
-        if self.first_sight() {
+        let seen = std::mem::replace(&mut self.next.expiry_seen, asked);
+        if seen == asked || self.first_sight() {
             return;
         }
         if self.is_over() {
             return self.not_granted("the Lease is over");
         }
-        let before = self.end().at;
+        // The spec has the edit in it already; what it was before is on record.
+        let unedited = LeaseSpec { expires_at: seen, ..self.lease.spec.clone() };
+        let before = deadline::lifetime(&unedited, &self.next, &self.policy, None).at;
         let kept = Wish { at: before, never: before.is_none().then_some(true) };
         self.next.wish = asked.map(|at| Wish { at: Some(at), never: None });
         if self.phase != LeasePhase::Active {
@@ -37,7 +36,7 @@ impl Pass<'_> {
             self.next.wish = Some(Wish { at: Some(limit), never: None });
             self.not_granted(&format!("cut to lease.maxTTL of the Blueprint, {limit}"));
         }
-        if is_later(self.end().at, before) {
+        if is_later(self.end_without_resource(), before) {
             match self.spend_extension() {
                 Ok(()) => {}
                 Err(why) => {
