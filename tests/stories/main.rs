@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod edits_of_an_end;
 mod on_time;
 mod told;
 
