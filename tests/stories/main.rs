@@ -19,4 +19,5 @@ mod story_30_to_33_the_queue;
 mod story_42_killed_and_doubled;
 mod story_43_and_46_one_instant;
 mod story_50_the_end_of_a_resource;
+mod times_of_zero;
 mod writes;
