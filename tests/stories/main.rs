@@ -8,14 +8,22 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod examples;
-mod people;
 mod told;
+mod people;
+mod on_time;
 
+mod edits_of_an_end;
 mod election;
+mod examples;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
+mod story_24_hosts_that_change;
+mod story_29_hold;
+mod story_30_to_33_the_queue;
 mod story_40_wrong_objects_are_refused;
 mod story_42_killed_and_doubled;
+mod story_43_and_46_one_instant;
 mod story_44_only_the_controller_writes_status;
+mod story_50_the_end_of_a_resource;
+mod times_of_zero;
 mod writes;
