@@ -13,5 +13,6 @@ mod told;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
 mod story_09_and_10_ends;
+mod story_11_to_13_how_long;
 mod story_42_killed_and_doubled;
 mod writes;

@@ -75,7 +75,8 @@ pub async fn outcome(sandbox: &Sandbox<'_>, object: &str, id: &str) -> (String, 
     (text("outcome"), text("message"))
 }
 
-fn entry(object: &DynamicObject, id: &str) -> Option<Value> {
+/// What the ledger says of this command.
+pub fn entry(object: &DynamicObject, id: &str) -> Option<Value> {
     object.data["status"]["commands"].as_array()?.iter().find(|e| e["id"] == id).cloned()
 }
 
@@ -151,6 +152,11 @@ pub fn versions(sandbox: &Sandbox<'_>, uid: &str) -> Vec<Seen> {
 pub fn first_over(sandbox: &Sandbox<'_>, uid: &str) -> Seen {
     let over = |seen: &Seen| matches!(seen.phase(), "Released" | "Broken" | "Destroyed");
     versions(sandbox, uid).into_iter().find(over).unwrap_or_else(|| panic!("{uid} was never over"))
+}
+
+/// The deadline of this name as the object with this UID told it last.
+pub fn last_told(sandbox: &Sandbox<'_>, uid: &str, name: &str) -> Option<Timestamp> {
+    versions(sandbox, uid).iter().rev().find_map(|seen| deadline(&seen.object, name))
 }
 
 /// Checks that the object with this UID was over at its deadline, and not before: neither by its own account, nor by the

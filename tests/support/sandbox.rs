@@ -14,7 +14,7 @@ use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
 };
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::watch_object;
+use kube::runtime::watcher::{Config, watch_object, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -283,6 +283,30 @@ impl<'a> Sandbox<'a> {
     /// Waits until there is no such object.
     pub async fn wait_gone(&self, object: &str) {
         self.watch(PATIENCE, object, "gone", |object| object.is_none()).await;
+    }
+
+    /// Waits until an Event with this reason was published about an object of this name.
+    pub async fn wait_event(&self, name: &str, reason: &str) -> DynamicObject {
+        let events = self.api(Identity::Admin, "Event").await;
+        let is = |event: &DynamicObject| {
+            // What is published as an events.k8s.io/v1 Event is read here as a core/v1 one.
+            event.data["involvedObject"]["name"] == name && event.data["reason"] == reason
+        };
+        let watch = async {
+            let mut versions = watcher(events, Config::default()).backoff(Soon).applied_objects().boxed();
+            while let Some(event) = versions.next().await {
+                if let Ok(event) = event
+                    && is(&event)
+                {
+                    return event;
+                }
+            }
+            panic!("the watch of the Events has ended")
+        };
+        match tokio::time::timeout(PATIENCE, watch).await {
+            Ok(event) => event,
+            Err(_) => panic!("no Event {reason} about {name} in {} after {PATIENCE:.0?}", self.namespace),
+        }
     }
 
     /// Watches one object until a condition holds.
