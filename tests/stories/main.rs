@@ -14,5 +14,7 @@ mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
 mod story_09_and_10_ends;
 mod story_11_to_13_how_long;
+mod story_15_idle;
+mod story_16_to_20_limits_and_races;
 mod story_42_killed_and_doubled;
 mod writes;

@@ -287,25 +287,28 @@ impl<'a> Sandbox<'a> {
 
     /// Waits until an Event with this reason was published about an object of this name.
     pub async fn wait_event(&self, name: &str, reason: &str) -> DynamicObject {
-        let events = self.api(Identity::Admin, "Event").await;
-        let is = |event: &DynamicObject| {
-            // What is published as an events.k8s.io/v1 Event is read here as a core/v1 one.
-            event.data["involvedObject"]["name"] == name && event.data["reason"] == reason
-        };
+        // What is published as an events.k8s.io/v1 Event is read here as a core/v1 one.
+        let is = |event: &DynamicObject| event.data["involvedObject"]["name"] == name && event.data["reason"] == reason;
+        self.wait_any("Event", &format!("an Event {reason} about {name}"), is).await
+    }
+
+    /// Waits until any object of a kind is as it should be; `what` says how.
+    pub async fn wait_any(&self, kind: &str, what: &str, is: impl Fn(&DynamicObject) -> bool) -> DynamicObject {
+        let api = self.api(Identity::Admin, kind).await;
         let watch = async {
-            let mut versions = watcher(events, Config::default()).backoff(Soon).applied_objects().boxed();
-            while let Some(event) = versions.next().await {
-                if let Ok(event) = event
-                    && is(&event)
+            let mut versions = watcher(api, Config::default()).backoff(Soon).applied_objects().boxed();
+            while let Some(object) = versions.next().await {
+                if let Ok(object) = object
+                    && is(&object)
                 {
-                    return event;
+                    return object;
                 }
             }
-            panic!("the watch of the Events has ended")
+            panic!("the watch of each {kind} has ended")
         };
         match tokio::time::timeout(PATIENCE, watch).await {
-            Ok(event) => event,
-            Err(_) => panic!("no Event {reason} about {name} in {} after {PATIENCE:.0?}", self.namespace),
+            Ok(object) => object,
+            Err(_) => panic!("waited {PATIENCE:.0?} in vain for {what} in {}", self.namespace),
         }
     }
 
