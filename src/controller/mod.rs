@@ -84,7 +84,20 @@ pub async fn run_with(
     clock: ClockHandle,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let mut config = kube::Config::infer().await?;
+    run_on(kube::Config::infer().await?, options, drivers, clock, stop).await
+}
+
+/// Runs the controller on a given API server, with whatever credentials the configuration has.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    mut config: kube::Config,
+    options: Options,
+    drivers: Drivers,
+    clock: ClockHandle,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
     // A pass is repeated with a back-off of its own, and decides anew; a request that is repeated below it does not.
     config.default_retry = false;
     let default_namespace = config.default_namespace.clone();

@@ -3,7 +3,7 @@
 
 use crate::{
     support::{ControllerProcess, Identity, Sandbox, sandbox::condition},
-    told::{alone, apply, command, holds_throughout, hosts, lease},
+    told::{alone, apply, command, holds_throughout, hosts, lease, wait_until},
 };
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -117,12 +117,6 @@ async fn story_42_killed_in_the_middle_of_each_transition() {
         sandbox.wait_gone(object).await;
     }
     holds_throughout(&sandbox).await;
-}
-
-/// Waits until the wall clock shows this instant.
-async fn wait_until(then: jiff::Timestamp) {
-    let left = then.duration_since(jiff::Timestamp::now());
-    tokio::time::sleep(left.try_into().unwrap_or_default()).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,16 @@
 //! What many stories say in the same words.
 
-use crate::support::{ControllerProcess, History, Identity, Sandbox};
+use crate::support::{ControllerProcess, History, Identity, Sandbox, Seen};
+use jiff::Timestamp;
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+/// How late an end may be told on a busy machine. The budget is far smaller; this is about an end that nobody looked for.
+const LATE: Duration = Duration::from_secs(5);
 
 /// A sandbox with a controller for it alone.
 pub async fn alone(story: &str) -> (Sandbox<'static>, ControllerProcess) {
@@ -33,11 +40,13 @@ pub fn lease(name: &str, more: Value) -> String {
     object("Lease", name, spec)
 }
 
-fn object(kind: &str, name: &str, spec: Value) -> String {
+/// An object of ours, of any kind.
+pub fn object(kind: &str, name: &str, spec: Value) -> String {
     json!({"apiVersion": "drydock.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}).to_string()
 }
 
-fn merge(into: &mut Value, more: Value) {
+/// Adds to a value, or replaces what it has.
+pub fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
             for (key, value) in more {
@@ -66,7 +75,8 @@ pub async fn outcome(sandbox: &Sandbox<'_>, object: &str, id: &str) -> (String, 
     (text("outcome"), text("message"))
 }
 
-fn entry(object: &DynamicObject, id: &str) -> Option<Value> {
+/// What the ledger says of this command.
+pub fn entry(object: &DynamicObject, id: &str) -> Option<Value> {
     object.data["status"]["commands"].as_array()?.iter().find(|e| e["id"] == id).cloned()
 }
 
@@ -76,13 +86,13 @@ pub fn status<'o>(object: &'o DynamicObject, field: &str) -> &'o str {
 }
 
 /// The instant in a field of the status.
-pub fn instant(object: &DynamicObject, field: &str) -> jiff::Timestamp {
+pub fn instant(object: &DynamicObject, field: &str) -> Timestamp {
     let text = status(object, field);
     text.parse().unwrap_or_else(|error| panic!("status.{field} is no instant: {text:?}: {error}"))
 }
 
 /// The deadline of this name, as an instant.
-pub fn deadline(object: &DynamicObject, name: &str) -> Option<jiff::Timestamp> {
+pub fn deadline(object: &DynamicObject, name: &str) -> Option<Timestamp> {
     let deadlines = object.data["status"]["deadlines"].as_array()?;
     deadlines.iter().find(|d| d["name"] == name)?["at"].as_str()?.parse().ok()
 }
@@ -105,14 +115,72 @@ pub fn message<'o>(object: &'o DynamicObject, type_: &str) -> &'o str {
     found.and_then(|c| c["message"].as_str()).unwrap_or_default()
 }
 
+/// The whole deadline of this name.
+pub fn clock<'o>(object: &'o DynamicObject, name: &str) -> Option<&'o Value> {
+    object.data["status"]["deadlines"].as_array()?.iter().find(|d| d["name"] == name)
+}
+
+/// The instant so many milliseconds from now, in the microseconds that an object can keep.
+pub fn from_now(milliseconds: i64) -> Timestamp {
+    let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap();
+    now + jiff::SignedDuration::from_millis(milliseconds)
+}
+
+/// Waits until the wall clock shows this instant.
+pub async fn wait_until(then: Timestamp) {
+    let left = then.duration_since(Timestamp::now());
+    tokio::time::sleep(left.try_into().unwrap_or_default()).await;
+}
+
+/// When a version was seen, by the wall clock.
+pub fn seen_at(seen: &Seen) -> Timestamp {
+    let ago = jiff::SignedDuration::try_from(seen.at.elapsed()).unwrap();
+    Timestamp::now() - ago
+}
+
+/// The UID of an object.
+pub fn uid(object: &DynamicObject) -> String {
+    object.uid().expect("what the API server shows has a UID")
+}
+
+/// Every version of the object with this UID.
+pub fn versions(sandbox: &Sandbox<'_>, uid: &str) -> Vec<Seen> {
+    sandbox.history().all().into_iter().filter(|seen| seen.uid == uid).collect()
+}
+
+/// The first version in which the object with this UID is over: released, broken, or beyond.
+pub fn first_over(sandbox: &Sandbox<'_>, uid: &str) -> Seen {
+    let over = |seen: &Seen| matches!(seen.phase(), "Released" | "Broken" | "Destroyed");
+    versions(sandbox, uid).into_iter().find(over).unwrap_or_else(|| panic!("{uid} was never over"))
+}
+
+/// The deadline of this name as the object with this UID told it last.
+pub fn last_told(sandbox: &Sandbox<'_>, uid: &str, name: &str) -> Option<Timestamp> {
+    versions(sandbox, uid).iter().rev().find_map(|seen| deadline(&seen.object, name))
+}
+
+/// Checks that the object with this UID was over at its deadline, and not before: neither by its own account, nor by the
+/// clock when it was seen. And soon after it: somebody looked.
+pub async fn ended_at(sandbox: &Sandbox<'_>, uid: &str, deadline: Timestamp) -> Seen {
+    sandbox.history().caught_up().await;
+    let over = first_over(sandbox, uid);
+    let (told, seen) = (instant(&over.object, "releasedAt"), seen_at(&over));
+    assert!(told >= deadline, "{over:?} ended early: at {told}, its deadline being {deadline}");
+    assert!(seen >= deadline, "{over:?} was seen over at {seen}, before its deadline {deadline}");
+    let late = Duration::try_from(told.duration_since(deadline)).unwrap();
+    assert!(late < LATE, "{over:?} ended {late:?} after its deadline {deadline}");
+    over
+}
+
 /// Checks, over the whole history, what must hold in every version: no resource holds more leases than its capacity; a
-/// lease is bound to one resource only and only while that claims it; phases move along their arrows; a ledger entry never
-/// changes.
+/// lease is bound to one resource only and only while that claims it; nothing is granted but by an active resource; phases
+/// move along their arrows; a ledger entry never changes.
 pub async fn holds_throughout(sandbox: &Sandbox<'_>) {
     let history = sandbox.history();
     history.caught_up().await;
     no_claim_too_many(history);
     bound_once_and_claimed(history);
+    granted_while_active(history);
     arrows(history);
     ledger_is_final(history);
 }
@@ -145,6 +213,19 @@ fn bound_once_and_claimed(history: &History) {
         } else if seen.kind == "lease" {
             held.remove(&seen.uid);
         }
+    }
+}
+
+/// A claim appears in a version that is Active, or not at all.
+fn granted_while_active(history: &History) {
+    let mut known: BTreeMap<String, BTreeSet<(String, i64)>> = BTreeMap::new();
+    for seen in history.all().iter().filter(|seen| seen.kind == "resource") {
+        let claims = seen.object.data["status"]["claims"].as_array().cloned().unwrap_or_default();
+        let claim = |c: &Value| (c["uid"].as_str().unwrap_or_default().to_owned(), c["attempt"].as_i64().unwrap_or(0));
+        let claims: BTreeSet<_> = claims.iter().map(claim).collect();
+        let before = known.insert(seen.uid.clone(), claims.clone()).unwrap_or_default();
+        let granted: Vec<_> = claims.difference(&before).collect();
+        assert!(granted.is_empty() || seen.phase() == "Active", "{seen:?} grants {granted:?}");
     }
 }
 

@@ -14,7 +14,7 @@ use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
 };
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::watch_object;
+use kube::runtime::watcher::{Config, watch_object, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -283,6 +283,33 @@ impl<'a> Sandbox<'a> {
     /// Waits until there is no such object.
     pub async fn wait_gone(&self, object: &str) {
         self.watch(PATIENCE, object, "gone", |object| object.is_none()).await;
+    }
+
+    /// Waits until an Event with this reason was published about an object of this name.
+    pub async fn wait_event(&self, name: &str, reason: &str) -> DynamicObject {
+        // What is published as an events.k8s.io/v1 Event is read here as a core/v1 one.
+        let is = |event: &DynamicObject| event.data["involvedObject"]["name"] == name && event.data["reason"] == reason;
+        self.wait_any("Event", &format!("an Event {reason} about {name}"), is).await
+    }
+
+    /// Waits until any object of a kind is as it should be; `what` says how.
+    pub async fn wait_any(&self, kind: &str, what: &str, is: impl Fn(&DynamicObject) -> bool) -> DynamicObject {
+        let api = self.api(Identity::Admin, kind).await;
+        let watch = async {
+            let mut versions = watcher(api, Config::default()).backoff(Soon).applied_objects().boxed();
+            while let Some(object) = versions.next().await {
+                if let Ok(object) = object
+                    && is(&object)
+                {
+                    return object;
+                }
+            }
+            panic!("the watch of each {kind} has ended")
+        };
+        match tokio::time::timeout(PATIENCE, watch).await {
+            Ok(object) => object,
+            Err(_) => panic!("waited {PATIENCE:.0?} in vain for {what} in {}", self.namespace),
+        }
     }
 
     /// Watches one object until a condition holds.
