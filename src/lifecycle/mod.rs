@@ -96,7 +96,7 @@ pub enum Read {
         /// The lease's UID.
         uid: String,
     },
-    /// B2: which resources have the blueprint's UID?
+    /// B2, and where a limit is held by counting: which resources have the blueprint's UID?
     ResourcesOfBlueprint,
 }
 

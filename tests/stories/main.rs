@@ -8,9 +8,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod told;
-mod people;
 mod on_time;
+mod people;
+mod told;
 
 mod edits_of_an_end;
 mod election;

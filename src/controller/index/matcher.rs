@@ -47,6 +47,12 @@ impl Pool {
             && self.next_build_at.is_none_or(|at| at <= now)
     }
 
+    /// The limit, where the names of the slots alone do not hold it: the list is longer.
+    pub(super) fn counted_limit(&self) -> Option<i64> {
+        let listed = i64::try_from(self.slots.as_ref()?.len()).unwrap_or(i64::MAX);
+        self.object.spec.limits.max_resources.filter(|limit| *limit < listed)
+    }
+
     /// How many more resources the limit allows, those counted that are ordered.
     fn allowance(&self) -> usize {
         let used = usize::try_from(pool::live(&self.counts)).unwrap_or(0) + self.orders.len();

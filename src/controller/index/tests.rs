@@ -231,7 +231,12 @@ impl World {
             Read::ClaimedLease { uid } => {
                 known.gone_leases.insert(uid.clone());
             }
-            Read::BoundResource | Read::ResourcesOfBlueprint => panic!("not a resource's question: {read:?}"),
+            Read::ResourcesOfBlueprint => {
+                let own = |r: &&Resource| r.spec.blueprint_ref.uid == resource.spec.blueprint_ref.uid;
+                let live = self.resources.values().filter(own).filter(|r| r.phase() != ResourcePhase::Destroyed);
+                known.others = Some(live.filter(|r| uid(&r.metadata) != uid(&resource.metadata)).count() as i64);
+            }
+            Read::BoundResource => panic!("not a resource's question: {read:?}"),
         }
     }
 

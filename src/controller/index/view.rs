@@ -43,6 +43,8 @@ pub struct ResourceAround {
     pub held: Held,
     /// How it stands to its slot.
     pub slot: SlotState,
+    /// `limits.maxResources`, where the slots are listed and their names alone do not hold it.
+    pub counted_limit: Option<i64>,
     /// The leases of its claims, in their order; `None` is absent from the cache.
     pub leases: Vec<Option<Arc<Lease>>>,
     /// What it is offered; to be settled when the pass has ended.
@@ -57,6 +59,8 @@ pub struct BlueprintAround {
     pub blueprint: Arc<Blueprint>,
     /// What its decision rests on.
     pub around: blueprint::Surroundings,
+    /// `limits.maxResources`, where the slots are listed and their names alone do not hold it.
+    pub counted_limit: Option<i64>,
     /// The resources that are to be made, to be settled when the pass has ended.
     pub orders: Vec<Order>,
 }
@@ -162,6 +166,7 @@ impl Index {
             .collect();
         Some(ResourceAround {
             slot: self.slot_state_of(resource),
+            counted_limit: self.pool_of(resource).and_then(|(_, pool)| pool.counted_limit()),
             leases: resource.claims().iter().map(seen).collect(),
             held,
             offered,
@@ -220,6 +225,6 @@ impl Index {
             Order { slot: slot.clone(), make: slot_now.filter(|slot| self.may_make(key, slot, before, now)).zip(lease) }
         };
         let orders = pool.orders.iter().enumerate().map(order).collect();
-        Some(BlueprintAround { blueprint: pool.object.clone(), around, orders })
+        Some(BlueprintAround { counted_limit: pool.counted_limit(), blueprint: pool.object.clone(), around, orders })
     }
 }

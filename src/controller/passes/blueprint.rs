@@ -1,10 +1,10 @@
 //! The pass over a Blueprint: its own status and finalizer, and the Resources that the matcher has ordered. It deletes no
 //! Resource (protocol.md, B3): they drain by themselves (R7).
 
-use super::{AGAIN, ObjectKey, PassError, Shell, Written, carry_out, in_time};
+use super::{AGAIN, ObjectKey, PassError, Shell, Written, carry_out, in_time, resource::siblings};
 use crate::{
     api::{
-        BLUEPRINT_LABEL, Blueprint, FINALIZER, Lease, MicroTime, Resource, ResourceSpec,
+        BLUEPRINT_LABEL, Blueprint, FINALIZER, Lease, MicroTime, Resource, ResourcePhase, ResourceSpec,
         resource::{BlueprintRef, LeaseRef},
         slot_name,
         step::Slot,
@@ -66,6 +66,23 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
     let mut settled = Vec::new();
     let mut outcome = Ok(Made::GoOn);
     for order in view.orders {
+        if let (Some(limit), Ok(Made::GoOn), true) = (view.counted_limit, &outcome, order.make.is_some()) {
+            // What the cache shows may be old, and here no name is the lock; each resource asks again before it is built.
+            let others = siblings(shell, &object.namespace, uid(&view.blueprint.metadata)).await;
+            match others {
+                Ok(others) => {
+                    let live = others.iter().filter(|r| r.phase() != ResourcePhase::Destroyed).count();
+                    for resource in others {
+                        shell.see(|index, now| index.see_resource(resource, now));
+                    }
+                    if i64::try_from(live).unwrap_or(i64::MAX) >= limit {
+                        settled.push(order.slot);
+                        continue;
+                    }
+                }
+                Err(error) => outcome = Err(error),
+            }
+        }
         if let (Some((slot, lease)), Ok(Made::GoOn)) = (order.make, &outcome) {
             outcome = make(shell, &view.blueprint, &slot, &lease).await;
         }

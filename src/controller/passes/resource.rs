@@ -3,7 +3,7 @@
 use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
 use crate::{
     api::{
-        Blueprint, Lease, LeasePhase, MicroTime, Resource,
+        Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
         step::{Report, StepKind},
     },
     controller::{
@@ -27,6 +27,7 @@ use std::{
 pub(in crate::controller) struct Known {
     pub(in crate::controller) blueprint: Option<BlueprintFact>,
     pub(in crate::controller) slot_is_clear: Option<bool>,
+    pub(in crate::controller) others: Option<i64>,
     pub(in crate::controller) gone_leases: BTreeSet<String>,
     unreadable_leases: BTreeSet<String>,
     /// Leases of namespaces that are not watched: they serve this pass only, for nothing would tell of their changes.
@@ -141,6 +142,8 @@ pub(in crate::controller) fn surroundings<'a>(
         leases: around.held.resource.claims().iter().zip(&around.leases).map(view).collect(),
         candidates: around.candidates.clone(),
         slot_is_clear: known.slot_is_clear,
+        counted_limit: around.counted_limit,
+        others: known.others,
         free: driver.map(|d| d.free_steps()).unwrap_or_default(),
         intent,
         reports,
@@ -195,7 +198,13 @@ async fn look(shell: &Arc<Shell>, resource: &Resource, wanted: &Read, known: &mu
                 }
             }
         }
-        Read::BoundResource | Read::ResourcesOfBlueprint => return Err(PassError::Unsettled),
+        Read::ResourcesOfBlueprint => {
+            let resources = siblings(shell, namespace, &resource.spec.blueprint_ref.uid).await?;
+            let live = |r: &&Resource| r.phase() != ResourcePhase::Destroyed;
+            let others = resources.iter().filter(|r| uid(&r.metadata) != uid(&resource.metadata)).filter(live);
+            known.others = i64::try_from(others.count()).ok();
+        }
+        Read::BoundResource => return Err(PassError::Unsettled),
     }
     Ok(())
 }
@@ -222,6 +231,13 @@ async fn slot_is_clear(shell: &Shell, resource: &Resource, namespace: &str) -> R
     Ok(true)
 }
 
-pub(super) async fn list<K: Ours>(api: &Api<K>, selector: &ListParams) -> Result<ObjectList<K>, PassError> {
+/// All resources of a Blueprint, from the API server itself.
+pub(super) async fn siblings(shell: &Shell, namespace: &str, blueprint_uid: &str) -> Result<Vec<Resource>, PassError> {
+    let api: Api<Resource> = Api::namespaced(shell.client.clone(), namespace);
+    let selector = ListParams::default().fields(&format!("spec.blueprintRef.uid={blueprint_uid}"));
+    Ok(list(&api, &selector).await?.items)
+}
+
+async fn list<K: Ours>(api: &Api<K>, selector: &ListParams) -> Result<ObjectList<K>, PassError> {
     in_time(api.list(selector)).await.map_err(|source| PassError::Request { what: "a quorum list", source })
 }

@@ -31,6 +31,10 @@ pub struct Surroundings<'a> {
     pub candidates: Vec<Candidate>,
     /// R2: the quorum list of leases on the slot's former UIDs; `None` where none was made.
     pub slot_is_clear: Option<bool>,
+    /// `limits.maxResources`, where the names of the slots alone do not hold it: a list of hosts may be longer.
+    pub counted_limit: Option<i64>,
+    /// The quorum count of the Blueprint's other resources that are not yet destroyed; `None` where none was made.
+    pub others: Option<i64>,
     /// Which steps of its driver are free of outside effects.
     pub free: FreeSteps,
     /// What its driver needs on record before it may begin to build; `None` where it needs nothing.
@@ -342,6 +346,17 @@ impl<'a> Pass<'a> {
         // R1 and R2: before the first call, and before Active.
         if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) {
             self.reads.push(Read::Blueprint);
+        }
+        if let Some(limit) = self.around.counted_limit {
+            match self.around.others {
+                None => self.reads.push(Read::ResourcesOfBlueprint),
+                // Two controllers at once may each have made one: of those, none that is one too many is ever built.
+                Some(others) if others >= limit => {
+                    self.release("Released", "limits.maxResources of the Blueprint is reached by others");
+                    return self.tear_down();
+                }
+                Some(_) => {}
+            }
         }
         match self.around.slot_is_clear {
             None => self.reads.push(Read::LeasesOnSlot),
