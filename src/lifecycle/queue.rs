@@ -40,7 +40,7 @@ pub fn waits(lease: &Lease, now: MicroTime) -> bool {
         && !is_deleting(&lease.metadata)
         && !commands::is_ending(&lease.spec.commands, ledger)
         && !queue_end(lease, now).is_some_and(|at| at <= now && !gives_up_at_once(lease))
-        && !expiry(lease).is_some_and(|at| at <= now)
+        && expiry(lease).is_none_or(|at| at > now)
 }
 
 /// `queueTimeout: 0s`: take what is free now, or give up.

@@ -167,10 +167,10 @@ impl Pass<'_> {
                 "{asked} is beyond lease.maxTTL of the Blueprint, {max}: ask for {limit} at the latest"
             ));
         }
-        if is_later(target, self.end_without_resource()) {
-            if let Err(why) = self.spend_extension() {
-                return refused(why);
-            }
+        if is_later(target, self.end_without_resource())
+            && let Err(why) = self.spend_extension()
+        {
+            return refused(why);
         }
         self.next.wish = Some(wish);
         let end = self.end();

@@ -410,7 +410,7 @@ impl<'a> Pass<'a> {
                 let served = queue::gives_up_at_once(self.lease) && self.around.waiting.served_at_once;
                 if at <= now && !served {
                     let message = format!("nothing had served it in time: {}", self.around.waiting.message);
-                    return self.release("QueueTimeout", &message, None);
+                    self.release("QueueTimeout", &message, None);
                 }
             }
             LeasePhase::Acquired => {

@@ -69,7 +69,6 @@ fn on_the_way_back() {
 /// How a lease can be released, and what it then shows: what it had acquired is as it was.
 #[test]
 fn released_says_why() {
-    type Happens = fn(&mut Scene);
     let happens: [(&str, State, Happens); 6] = [
         ("Released", State::Active, |scene| scene.lease.spec.commands.push(command("c", "Release"))),
         ("Expired", State::Active, |scene| scene.lease.spec.expires_at = Some(at(0))),

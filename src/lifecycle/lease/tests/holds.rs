@@ -72,7 +72,7 @@ fn a_hold_on_record_is_lengthened_up_to_the_maximum_from_the_release() {
 /// Q3: only these end it early. Another `Release` with hold does not, nor does the end that the lease once had.
 #[test]
 fn what_ends_a_hold() {
-    let ends: [(&str, fn(&mut Scene)); 6] = [
+    let ends: [(&str, Happens); 6] = [
         ("a Release without hold", |scene| scene.lease.spec.commands.push(command("end", "Release"))),
         ("the lease's deletion", |scene| delete(&mut scene.lease.metadata)),
         ("its resource is Released", |scene| scene.end_resource(ResourcePhase::Released, "Released")),
@@ -87,7 +87,7 @@ fn what_ends_a_hold() {
         assert_eq!(short(&decision.status), "Released/Released/TearingDown", "{name}");
         assert!(decision.step.is_some(), "{name}");
     }
-    let goes_on: [(&str, fn(&mut Scene)); 4] = [
+    let goes_on: [(&str, Happens); 4] = [
         ("a Release with hold", |scene| scene.lease.spec.commands.push(command("more", "Release, hold: 1m"))),
         ("an edit of its end", |scene| scene.lease.spec.expires_at = Some(at(35))),
         ("the end of its resource", |scene| scene.resource_ends(Some(at(35)))),

@@ -38,6 +38,9 @@ pub enum Sight {
     Confirmed,
 }
 
+/// Something that happens to a lease, or to what it sees.
+pub type Happens = fn(&mut Scene);
+
 /// Where a lease can stand: its phases, told apart by what the tables of api.md tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {

@@ -33,8 +33,7 @@ fn l2_a_claim_is_taken_up() {
 
 #[test]
 fn l2_each_condition_left_out_binds_nothing() {
-    type Change = fn(&mut Scene);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Happens); 9] = [
         ("no claim", |scene| scene.claimed = None),
         ("a claim of a later attempt", |scene| scene.claimed = Some(1)),
         ("a claim of an earlier attempt", |scene| scene.status_mut().attempt = 1),
@@ -254,7 +253,7 @@ fn l7_the_resource_is_read_before_the_activation() {
 /// L8: what waits had begun nothing: over and destroyed in one write, and no hook is called.
 #[test]
 fn l8_what_waits_is_over_in_one_write() {
-    let ends: [(&str, fn(&mut Scene)); 3] = [
+    let ends: [(&str, Happens); 3] = [
         ("Released", |scene| scene.lease.spec.commands.push(command("c", "Release"))),
         ("Deleted", |scene| delete(&mut scene.lease.metadata)),
         ("Expired", |scene| scene.lease.spec.expires_at = Some(at(5))),

@@ -23,8 +23,7 @@ fn r3_a_claim_is_the_lease_and_its_attempt() {
 /// R3: each condition left out in turn grants nothing.
 #[test]
 fn r3_each_condition_left_out_grants_nothing() {
-    type Change = fn(&mut Scene);
-    let changes: [(&str, Change); 15] = [
+    let changes: [(&str, Happens); 15] = [
         ("it is not built yet", |scene| *scene = Scene { candidates: scene.candidates.clone(), ..Scene::new("", "") }),
         ("it is deleted", |scene| delete(&mut scene.resource.metadata)),
         ("a Release is in the queue", |scene| scene.resource.spec.commands.push(command("c", "Release"))),
@@ -119,8 +118,7 @@ fn r4_only_the_lease_ends_a_claim() {
 /// R4: never because this resource is dying, whatever it dies of, and never because of time.
 #[test]
 fn r4_a_dying_resource_keeps_its_claims() {
-    type Change = fn(&mut Scene);
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Happens); 6] = [
         ("Release", |scene| scene.resource.spec.commands.push(command("c", "Release"))),
         ("deletion", |scene| delete(&mut scene.resource.metadata)),
         ("its end", |scene| scene.resource.spec.expires_at = Some(at(0))),

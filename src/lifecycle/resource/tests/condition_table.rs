@@ -28,8 +28,7 @@ fn the_conditions_of_each_state() {
 /// Every reason with which a resource can end; it stays after Destroyed and says how it ended.
 #[test]
 fn released_says_why() {
-    type Change = fn(&mut Scene);
-    let changes: [(&str, Change); 10] = [
+    let changes: [(&str, Happens); 10] = [
         ("Released", |scene| scene.resource.spec.commands.push(command("c", "Release"))),
         ("Expired", |scene| scene.resource.spec.expires_at = Some(at(0))),
         ("IdleTimeout", |scene| scene.blueprint.spec.resource.idle_ttl = Some("1m".parse().unwrap())),

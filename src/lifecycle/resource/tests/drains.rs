@@ -3,9 +3,7 @@
 
 use super::*;
 
-type Change = fn(&mut Scene);
-
-const DRAINS: [(&str, Change); 4] = [
+const DRAINS: [(&str, Happens); 4] = [
     ("Disabled", |scene| scene.slot = SlotState::Disabled),
     ("Outdated", |scene| scene.slot = SlotState::Outdated),
     ("BlueprintDeleted", |scene| delete(&mut scene.blueprint.metadata)),

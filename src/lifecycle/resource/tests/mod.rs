@@ -35,6 +35,9 @@ pub struct Scene {
     pub reports: Vec<Report>,
 }
 
+/// Something that happens to a resource, or to what it sees.
+pub type Happens = fn(&mut Scene);
+
 /// How the Blueprint is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
