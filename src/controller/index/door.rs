@@ -311,6 +311,11 @@ impl Index {
         };
         if before != labels {
             self.rebuild_all(now);
+            // What it is not admitted to any more moves no queue, but is to be told.
+            let waits = |(key, lease): &(&ObjectKey, &Arc<Lease>)| {
+                *key.namespace == *name && lease.phase() == LeasePhase::Pending
+            };
+            self.dirty.extend(self.leases.iter().filter(waits).map(|(key, _)| Key::Lease(key.clone())));
         }
     }
 
