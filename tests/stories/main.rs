@@ -8,10 +8,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod on_time;
-mod people;
 mod told;
+mod people;
+mod on_time;
 
+mod blueprints_side_by_side;
+mod blueprints_that_go;
 mod edits_of_an_end;
 mod election;
 mod examples;

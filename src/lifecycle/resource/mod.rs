@@ -96,6 +96,10 @@ pub fn decide(resource: &Resource, around: &Surroundings<'_>, now: MicroTime) ->
         };
     }
     let unbuilt = resource.phase() == ResourcePhase::Pending && on_record.built.is_none();
+    if unbuilt && matches!(around.blueprint, BlueprintView::Absent) {
+        // Before L1: or the finalizer would be put on and taken off in turn, for ever.
+        return Decision { reads: vec![Read::Blueprint], ..Decision::nothing(on_record) };
+    }
     if unbuilt && matches!(around.blueprint, BlueprintView::Gone) {
         // R1: blueprint gone and nothing in `built`: nothing can have been built.
         return match (deleting, finalizer) {
