@@ -8,9 +8,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod told;
-mod people;
+mod effects;
 mod on_time;
+mod people;
+mod told;
 
 mod blueprints_side_by_side;
 mod blueprints_that_go;
@@ -19,6 +20,7 @@ mod election;
 mod examples;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
+mod story_07_release_of_what_is_broken;
 mod story_09_and_10_ends;
 mod story_11_to_13_how_long;
 mod story_15_idle;
