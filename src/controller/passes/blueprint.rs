@@ -115,13 +115,13 @@ async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Le
             let name = resource.metadata.name.as_deref().unwrap_or_default();
             let found = in_time(api.get_opt(name)).await;
             let found = found.map_err(|source| PassError::Request { what: "reading who has the slot", source })?;
-            match found.map(|guard| guard.0) {
-                Some(Ok(found)) => shell.see(|index, now| index.see_resource(found, now)),
-                Some(Err(error)) => {
+            let Some(found) = found else { return Ok(Made::GoOn) };
+            match found.0 {
+                Ok(found) => shell.see(|index, now| index.see_resource(found, now)),
+                Err(error) => {
                     tracing::warn!(namespace, name, "who has the slot cannot be read, and is left alone: {error}");
                     return Ok(Made::BackOff);
                 }
-                None => {}
             }
         }
         Err(RequestError::Refused(why)) => {
