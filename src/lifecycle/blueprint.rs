@@ -27,7 +27,7 @@ pub struct Surroundings {
     pub unsupported: Option<String>,
     /// Slots whose names are taken by resources that are not its own.
     pub names_taken: Vec<String>,
-    /// Slots whose machine an older Blueprint offers, or still holds.
+    /// Slots whose machine an older Blueprint offers.
     pub hosts_taken: Vec<String>,
     /// The namespaces' labels cannot be read, and it selects by them.
     pub namespaces_unreadable: bool,

@@ -104,7 +104,7 @@ impl Index {
         Waiting { rung, message, place, served_at_once: self.is_served_at_once(key, lease, now) }
     }
 
-    /// A grant is on its way; or, for a lease that has just come, a build that takes no time.
+    /// A grant is on its way; or a build that takes no time, for a lease that has just come or would give up.
     fn is_served_at_once(&self, key: &ObjectKey, lease: &Lease, now: MicroTime) -> bool {
         let Some(waiter) = self.waiters.get(key) else { return false };
         if waiter.offered.is_some() || self.is_claimed(lease) {
@@ -122,7 +122,9 @@ impl Index {
             let pool = self.blueprints.get(&blueprint)?;
             Some(self.drivers.of_blueprint(&pool.object)?.free_steps().build)
         };
-        just_come && ordered.into_iter().chain(building).any(|blueprint| takes_no_time(blueprint) == Some(true))
+        // Who takes what is free now or gives up has nothing to lose by waiting for it.
+        (just_come || queue::gives_up_at_once(lease))
+            && ordered.into_iter().chain(building).any(|blueprint| takes_no_time(blueprint) == Some(true))
     }
 
     /// Why a lease waits: the reason nearest to success, and one clause for each candidate.
@@ -193,18 +195,7 @@ impl Index {
                 format!("this controller has no driver {}: nothing is built", crate::driver::name_in(&pool.object))
             }),
             names_taken: names_taken.collect(),
-            hosts_taken: pool
-                .taken
-                .iter()
-                .cloned()
-                .chain(
-                    pool.slots
-                        .iter()
-                        .flat_map(|s| s.iter())
-                        .filter(|s| s.enabled && self.is_held(key, s))
-                        .map(|s| s.name.clone()),
-                )
-                .collect(),
+            hosts_taken: pool.taken.clone(),
             namespaces_unreadable: selects && self.namespaces.is_none(),
             next_build_at: pool.next_build_at.filter(|at| *at > now),
             counted_at: None,
