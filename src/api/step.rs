@@ -5,7 +5,7 @@ use super::{
     common::{Failure, Interface},
     lease::LeaseSpec,
     resource::Claim,
-    time::Duration,
+    time::{Duration, MicroTime},
 };
 use std::collections::BTreeMap;
 
@@ -104,6 +104,8 @@ pub struct Report {
     pub answer: Answer,
     /// How often it has failed in a row; 0 where it did not.
     pub failures: u32,
+    /// Where it failed: when it is tried again.
+    pub retry_at: Option<MicroTime>,
 }
 
 /// What a driver knows after a step.

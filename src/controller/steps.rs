@@ -139,7 +139,10 @@ fn report_to(shell: &Weak<Shell>, key: &Key, attempt: u64, step: &Step, answer: 
         let current = |state: &&mut State| state.attempt == attempt && matches!(state.progress, Progress::Running(_));
         let Some(state) = states.get_mut(key).filter(current) else { return };
         state.failures = failures;
-        state.progress = Progress::Ended(Box::new(Report { step: step.clone(), answer, failures }), not_before);
+        state.progress = Progress::Ended(
+            Box::new(Report { step: step.clone(), answer, failures, retry_at: not_before }),
+            not_before,
+        );
     }
     shell.trigger(key.clone());
 }

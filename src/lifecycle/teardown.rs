@@ -20,42 +20,30 @@ pub fn goes_on(conditions: &mut Vec<Condition>, now: MicroTime) {
     }
 }
 
-/// An attempt has failed, the last of so many. Returns what there is to tell, where it is news.
-pub fn failed(conditions: &mut Vec<Condition>, now: MicroTime, failure: &Failure, failures: u32) -> Option<EventDraft> {
+/// An attempt has failed. Returns what there is to tell, where it is news. How often it has failed is not told: it is known
+/// to one process only, and two of them would overwrite each other's number without end.
+pub fn failed(conditions: &mut Vec<Condition>, now: MicroTime, failure: &Failure) -> Option<EventDraft> {
     let reason = match failure.reason.as_str() {
         "TeardownTimeout" => "TeardownTimeout",
         "CredentialsGone" => "CredentialsGone",
         _ => "TeardownFailed",
     };
-    let message = format!("attempt {failures} failed: {}", failure.message);
+    let message = format!("it failed, and is tried again: {}", failure.message);
     let news = conditions::get(conditions, "TornDown").is_none_or(|c| c.message != message);
     conditions::set(conditions, now, "TornDown", Truth::False, reason, message.clone());
     news.then(|| EventDraft::warning(reason, message))
 }
 
-/// What is on record of a teardown.
-pub struct Record<'a> {
-    /// The deadlines of the status.
-    pub deadlines: &'a [Deadline],
-    /// The conditions of the status.
-    pub conditions: &'a [Condition],
-}
-
-/// When the present attempt, after so many failures in a row, is given up: counted anew from each failure.
-pub fn given_up(
-    record: &Record<'_>,
-    conditions: &[Condition],
-    failures: u32,
-    timeout: Duration,
-    now: MicroTime,
-) -> Deadline {
-    let said = |conditions| conditions::get(conditions, "TornDown").map(|c| c.message.as_str());
-    if let Some(recorded) = deadline::find(record.deadlines, DeadlineName::Teardown)
-        && said(conditions) == said(record.conditions)
-    {
-        return recorded.clone();
+/// When the present attempt is given up: counted anew from the start of each. The later of what is on record and of what this
+/// process knows, for another may be at it, too.
+pub fn given_up(record: &[Deadline], retry_at: Option<MicroTime>, timeout: Duration, now: MicroTime) -> Deadline {
+    let recorded = deadline::find(record, DeadlineName::Teardown).filter(|d| d.at > now);
+    let at = retry_at.unwrap_or(now).after(timeout);
+    match recorded {
+        Some(recorded) if retry_at.is_none() || recorded.at >= at => recorded.clone(),
+        _ => {
+            let message = "the present attempt is given up then, and another made";
+            deadline::entry(DeadlineName::Teardown, at, "TeardownTimeout", message)
+        }
     }
-    let begins = if failures == 0 { now } else { now.after(deadline::retry_after(failures)) };
-    let message = format!("attempt {} is given up then, and another made", failures + 1);
-    deadline::entry(DeadlineName::Teardown, begins.after(timeout), "TeardownTimeout", message)
 }

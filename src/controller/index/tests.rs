@@ -270,7 +270,7 @@ impl World {
     fn run(&self, kind: StepKind, work: Work, step: &crate::api::step::Step) -> Report {
         let driver = self.index.drivers.named("hosts").unwrap();
         let answer = super::super::steps::call(&**driver, kind, work).now_or_never().expect("hosts take no time");
-        Report { step: step.clone(), answer, failures: 0 }
+        Report { step: step.clone(), answer, failures: 0, retry_at: None }
     }
 
     /// At rest: nothing is under way, no slot holds too many, and nobody waits beside what would serve them.

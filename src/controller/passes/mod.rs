@@ -107,7 +107,7 @@ async fn carry_out<K: Ours, S>(
 async fn run_free(driver: &Arc<dyn Driver>, order: &crate::lifecycle::StepOrder, work: Work) -> Option<Report> {
     let call = super::steps::call(&**driver, order.step.kind, work);
     let answer = super::steps::bounded(order.step.kind, tokio::time::timeout(FREE_STEP, call).await.ok()?);
-    Some(Report { step: order.step.clone(), answer, failures: 0 })
+    Some(Report { step: order.step.clone(), answer, failures: 0, retry_at: None })
 }
 
 /// What the API server itself says of a UID.

@@ -525,9 +525,9 @@ impl<'a> Pass<'a> {
         let step = self.wanted(StepKind::TearDownLease);
         match report_of(self.around.reports, &step) {
             Some(Report { answer: Answer::Done(_), .. }) => return self.torn_down(),
-            Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), failures, .. }) => {
+            Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
                 self.next.failure = Some(failure.clone());
-                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure, *failures));
+                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
             }
             Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
                 teardown::goes_on(&mut self.next.conditions, self.now);

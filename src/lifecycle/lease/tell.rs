@@ -106,9 +106,8 @@ impl Pass<'_> {
 
     fn teardown(&self, deadlines: &[Deadline]) -> Option<Deadline> {
         let step = &self.step.as_ref()?.step;
-        let failures = report_of(self.around.reports, step).map_or(0, |r| r.failures);
-        let record = teardown::Record { deadlines, conditions: &self.on_record.conditions };
-        Some(teardown::given_up(&record, &self.next.conditions, failures, self.teardown_timeout, self.now))
+        let retry_at = report_of(self.around.reports, step).and_then(|r| r.retry_at);
+        Some(teardown::given_up(deadlines, retry_at, self.teardown_timeout, self.now))
     }
 }
 

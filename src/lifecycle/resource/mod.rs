@@ -412,9 +412,9 @@ impl<'a> Pass<'a> {
         let step = self.wanted(StepKind::TearDownResource);
         match report_of(self.around.reports, &step) {
             Some(Report { answer: Answer::Done(_), .. }) => return self.destroyed("TornDown", "it is removed"),
-            Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), failures, .. }) => {
+            Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
                 self.next.failure = Some(failure.clone());
-                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure, *failures));
+                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
             }
             Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
                 if self.on_record.claims.is_empty() {
@@ -432,10 +432,8 @@ impl<'a> Pass<'a> {
     fn wait_for_leases(&mut self) {
         let report = self.step.as_ref().map(|order| report_of(self.around.reports, &order.step));
         match report {
-            Some(Some(Report {
-                answer: Answer::Failed(failure) | Answer::FailedForGood(failure), failures, ..
-            })) => {
-                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure, *failures));
+            Some(Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. })) => {
+                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
             }
             Some(_) if teardown::is_failing(&self.next.conditions) => {}
             Some(_) | None => {

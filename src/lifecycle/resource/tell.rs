@@ -68,9 +68,8 @@ impl Pass<'_> {
             ResourcePhase::Released | ResourcePhase::Broken => {
                 let order = self.step.as_ref().filter(|_| self.next.claims.is_empty());
                 deadlines.extend(order.map(|order| {
-                    let failures = report_of(self.around.reports, &order.step).map_or(0, |r| r.failures);
-                    let record = teardown::Record { deadlines: &before, conditions: &self.on_record.conditions };
-                    teardown::given_up(&record, &self.next.conditions, failures, self.teardown_timeout(), self.now)
+                    let retry_at = report_of(self.around.reports, &order.step).and_then(|r| r.retry_at);
+                    teardown::given_up(&before, retry_at, self.teardown_timeout(), self.now)
                 }));
             }
             ResourcePhase::Destroyed => {}

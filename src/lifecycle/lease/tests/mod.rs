@@ -162,6 +162,10 @@ impl Scene {
     /// One pass as the shell makes it: a read finds the resource as it is, a free step is taken at once, and the status is
     /// written.
     pub fn pass(&mut self, now: MicroTime) -> Decision<LeaseStatus> {
+        // What failed is tried again so long after the pass that first sees it.
+        for report in self.reports.iter_mut().filter(|r| r.failures > 0) {
+            report.retry_at.get_or_insert(now.after(crate::lifecycle::deadline::retry_after(report.failures)));
+        }
         let sight = self.sight;
         for _ in 0..10 {
             let decision = self.decide(now);
@@ -170,7 +174,7 @@ impl Scene {
                 continue;
             }
             if let Some(order) = decision.step.as_ref().filter(|order| self.free.contains(order.step.kind)) {
-                self.reports.push(Report { step: order.step.clone(), answer: done(), failures: 0 });
+                self.reports.push(Report { step: order.step.clone(), answer: done(), failures: 0, retry_at: None });
                 continue;
             }
             self.sight = sight;
@@ -188,7 +192,7 @@ impl Scene {
 
     pub fn answer_after(&mut self, kind: StepKind, answer: Answer, failures: u32) {
         let step = Step { kind, key: self.key() };
-        self.reports = vec![Report { step, answer, failures }];
+        self.reports = vec![Report { step, answer, failures, retry_at: None }];
     }
 
     /// The key of the effects of the lease as it is now.

@@ -309,7 +309,7 @@ fn d1_only_answers_to_its_own_key_count() {
     for (key, kind) in
         [(other_attempt, StepKind::TearDownLease), (other_resource, StepKind::TearDownLease), (own, StepKind::Activate)]
     {
-        scene.reports = vec![Report { step: Step { kind, key }, answer: done(), failures: 0 }];
+        scene.reports = vec![Report { step: Step { kind, key }, answer: done(), failures: 0, retry_at: None }];
         assert_eq!(short(&scene.pass(at(LATER)).status), "Released/Released/TearingDown");
     }
 }

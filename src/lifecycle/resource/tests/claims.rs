@@ -162,7 +162,7 @@ fn r4c_what_a_vanished_lease_left_is_torn_down_first() {
             (Answer::FailedForGood(failure("NoRoute")), false),
             (done(), true),
         ] {
-            scene.reports = vec![Report { step: order.step.clone(), answer, failures: 1 }];
+            scene.reports = vec![Report { step: order.step.clone(), answer, failures: 1, retry_at: None }];
             assert_eq!(scene.pass(at(50)).status.claims.is_empty(), dropped, "{state:?}");
         }
     }
@@ -170,7 +170,7 @@ fn r4c_what_a_vanished_lease_left_is_torn_down_first() {
     other_key.leases.insert("uid-of-l".into(), Holder::Gone);
     let key = EffectKey { resource: "uid-of-ci--h1".into(), lease: Some(("uid-of-l".into(), 1)) };
     let step = Step { kind: StepKind::TearDownLease, key };
-    other_key.reports = vec![Report { step, answer: done(), failures: 0 }];
+    other_key.reports = vec![Report { step, answer: done(), failures: 0, retry_at: None }];
     assert_eq!(other_key.pass(at(LATER)).status.claims.len(), 1, "an answer for another attempt is none");
 }
 
@@ -189,7 +189,7 @@ fn r4c_one_teardown_at_a_time() {
     assert_eq!(short(&free.pass(at(30)).status), "Active [b]");
     let order = scene.pass(at(30)).step.unwrap();
     assert_eq!(order.step.key.lease, Some(("uid-of-a".into(), 0)));
-    scene.reports = vec![Report { step: order.step, answer: done(), failures: 0 }];
+    scene.reports = vec![Report { step: order.step, answer: done(), failures: 0, retry_at: None }];
     let decision = scene.pass(at(31));
     assert_eq!(short(&decision.status), "Active [b c]");
     assert_eq!(decision.step.unwrap().step.key.lease, Some(("uid-of-c".into(), 0)));
@@ -201,7 +201,7 @@ fn r4c_a_teardown_that_fails_is_told() {
     let mut scene = Scene::reach(State::Leased, "", "");
     scene.leases.insert("uid-of-l".into(), Holder::Gone);
     let step = scene.pass(at(LATER)).step.unwrap().step;
-    scene.reports = vec![Report { step, answer: Answer::Failed(failure("NoRoute")), failures: 1 }];
+    scene.reports = vec![Report { step, answer: Answer::Failed(failure("NoRoute")), failures: 1, retry_at: None }];
     let decision = scene.pass(at(50));
     assert_eq!(decision.status.failure, Some(failure("NoRoute")));
     let warned = decision.events.iter().filter(|e| e.kind == EventKind::Warning).map(|e| e.reason.as_str());

@@ -171,6 +171,10 @@ impl Scene {
 
     /// One pass as the shell makes it: reads find what is there, a free step is taken at once, and the status is written.
     pub fn pass(&mut self, now: MicroTime) -> Decision<ResourceStatus> {
+        // What failed is tried again so long after the pass that first sees it.
+        for report in self.reports.iter_mut().filter(|r| r.failures > 0) {
+            report.retry_at.get_or_insert(now.after(crate::lifecycle::deadline::retry_after(report.failures)));
+        }
         let (sight, slot_is_clear) = (self.sight, self.slot_is_clear);
         for _ in 0..10 {
             let decision = self.decide(now);
@@ -184,7 +188,12 @@ impl Scene {
                 Some(other) => panic!("a resource reads no {other:?}"),
                 None => match decision.step.as_ref().filter(|order| self.free.contains(order.step.kind)) {
                     Some(order) => {
-                        self.reports.push(Report { step: order.step.clone(), answer: done(), failures: 0 });
+                        self.reports.push(Report {
+                            step: order.step.clone(),
+                            answer: done(),
+                            failures: 0,
+                            retry_at: None,
+                        });
                     }
                     None => {
                         (self.sight, self.slot_is_clear) = (sight, slot_is_clear);
@@ -204,7 +213,7 @@ impl Scene {
     }
 
     pub fn answer_after(&mut self, kind: StepKind, answer: Answer, failures: u32) {
-        self.reports = vec![Report { step: self.step(kind), answer, failures }];
+        self.reports = vec![Report { step: self.step(kind), answer, failures, retry_at: None }];
     }
 
     pub fn step(&self, kind: StepKind) -> Step {

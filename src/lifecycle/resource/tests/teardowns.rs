@@ -31,11 +31,11 @@ fn a_teardown_that_fails_stays_with_its_error_and_recovers() {
             let (reason, message) = reason_and_message(&decision.status.conditions, "TornDown");
             assert_eq!(
                 (reason.as_str(), message),
-                ("TeardownFailed", format!("attempt {failures} failed: NoRoute it is"))
+                ("TeardownFailed", "it failed, and is tried again: NoRoute it is".to_owned())
             );
             assert_eq!(decision.status.failure, Some(failure("NoRoute")));
             let warned = decision.events.iter().filter(|e| e.kind == EventKind::Warning).count();
-            assert_eq!(warned, 1, "each failure is told once");
+            assert_eq!(warned, usize::from(failures == 1), "the same failure is told once");
             assert!(decision.step.is_some(), "and it is tried again");
             assert!(scene.pass(now).events.is_empty());
         }
