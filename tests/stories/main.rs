@@ -18,6 +18,7 @@ mod story_05_to_08_release;
 mod story_24_hosts_that_change;
 mod story_29_hold;
 mod story_30_to_33_the_queue;
+mod story_41_and_49_the_command_line;
 mod story_42_killed_and_doubled;
 mod story_43_and_46_one_instant;
 mod story_50_the_end_of_a_resource;
