@@ -8,10 +8,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod effects;
-mod on_time;
-mod people;
 mod told;
+mod people;
+mod on_time;
+mod effects;
 
 mod blueprints_side_by_side;
 mod blueprints_that_go;
@@ -29,6 +29,7 @@ mod story_24_hosts_that_change;
 mod story_29_hold;
 mod story_30_to_33_the_queue;
 mod story_40_wrong_objects_are_refused;
+mod story_41_and_49_the_command_line;
 mod story_42_killed_and_doubled;
 mod story_43_and_46_one_instant;
 mod story_44_only_the_controller_writes_status;

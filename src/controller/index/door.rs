@@ -26,6 +26,17 @@ fn is_other(known: &ObjectMeta, seen: &ObjectMeta) -> bool {
     uid(known) != uid(seen) && version(known) < version(seen)
 }
 
+/// A lease's ticket is the version at which it was first seen, whatever was written to it before its first status: by us,
+/// where we put the finalizer on, in an order of its own.
+fn keep_ticket(known: Option<&Lease>, seen: &mut Lease) {
+    let ticket = |lease: &Lease| lease.status.as_ref().and_then(|s| s.queue_ticket.clone());
+    let known = known.filter(|known| uid(&known.metadata) == uid(&seen.metadata));
+    if let Some(known) = known.filter(|_| seen.phase() == LeasePhase::Pending && ticket(seen).is_none()) {
+        let first = ticket(known).or_else(|| known.metadata.resource_version.clone());
+        seen.status.get_or_insert_default().queue_ticket = first;
+    }
+}
+
 impl Index {
     /// Whether this version says nothing new: not newer than what is known, or of an object that is gone.
     fn is_old(&self, known: Option<&ObjectMeta>, seen: &ObjectMeta) -> bool {
@@ -54,6 +65,7 @@ impl Index {
             return;
         }
         strip(&mut lease.metadata);
+        keep_ticket(known.as_deref(), &mut lease);
         let lease = Arc::new(lease);
         if let Some(known) = &known {
             self.forget_lease(&key, known);
