@@ -33,6 +33,8 @@ pub struct Surroundings {
     pub namespaces_unreadable: bool,
     /// It must not build before then, for builds have failed.
     pub next_build_at: Option<MicroTime>,
+    /// What its builds fail with.
+    pub failure: Option<String>,
     /// When counts were last written.
     pub counted_at: Option<MicroTime>,
 }
@@ -59,7 +61,7 @@ pub fn decide(blueprint: &Blueprint, around: &Surroundings, now: MicroTime) -> D
     }
     let next = &mut decision.status;
     next.next_build_at = around.next_build_at.filter(|at| *at > now);
-    let (truth, reason, message) = readiness(blueprint, around, next.next_build_at);
+    let (truth, reason, message) = readiness(blueprint, &on_record, around, next.next_build_at);
     let was = conditions::reason(&on_record.conditions, "Ready");
     if truth == Truth::False && was != reason && !matches!(reason, "Suspended" | "Draining") {
         decision.events.push(EventDraft::warning(reason, message.clone()));
@@ -82,6 +84,7 @@ pub fn decide(blueprint: &Blueprint, around: &Surroundings, now: MicroTime) -> D
 
 fn readiness(
     blueprint: &Blueprint,
+    on_record: &BlueprintStatus,
     around: &Surroundings,
     next_build_at: Option<MicroTime>,
 ) -> (Truth, &'static str, String) {
@@ -111,7 +114,17 @@ fn readiness(
         return (Truth::False, "NameTaken", super::commands::shorten(why, 1024));
     }
     if let Some(at) = next_build_at {
-        return (Truth::False, "BuildFailing", format!("builds fail; the next is tried at {at}"));
+        let message = match &around.failure {
+            Some(why) => format!("the last build failed: {why}; the next is tried at {at}"),
+            None => format!("builds fail; the next is tried at {at}"),
+        };
+        // Why may be known no more, after a restart: what was told of this back-off stands.
+        let told = conditions::get(&on_record.conditions, "Ready").filter(|c| c.reason == "BuildFailing");
+        let told = told.filter(|_| around.failure.is_none() && on_record.next_build_at == Some(at));
+        return (Truth::False, "BuildFailing", told.map_or(message, |told| told.message.clone()));
+    }
+    if let Some(why) = &around.failure {
+        return (Truth::False, "BuildFailing", format!("a build fails, and is tried again: {why}"));
     }
     (Truth::True, "Ready", String::new())
 }

@@ -163,6 +163,8 @@ pub struct Candidate<'a> {
     pub slots: Option<&'a [Slot]>,
     /// There is a vacant slot that fits, or a resource on its way.
     pub building: bool,
+    /// What fails in the resource on its way, and is tried again.
+    pub failing: Option<&'a str>,
     /// It must not build before then.
     pub next_build_at: Option<MicroTime>,
 }
@@ -206,7 +208,16 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
         }
     }
     if let Some(at) = candidate.next_build_at {
-        return (Rung::BuildFailing, format!("Blueprint {name} fails to build; tried again at {at}"));
+        // Why is on its own record, where every controller reads the same.
+        let recorded = blueprint.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+        let clause = match super::conditions::get(recorded, "Ready").filter(|c| c.reason == "BuildFailing") {
+            Some(told) => format!("Blueprint {name} fails to build: {}", told.message),
+            None => format!("Blueprint {name} fails to build; tried again at {at}"),
+        };
+        return (Rung::BuildFailing, clause);
+    }
+    if let Some(why) = candidate.failing {
+        return (Rung::BuildFailing, format!("Blueprint {name} is building one, which fails so far: {why}"));
     }
     if candidate.building {
         return (Rung::Building, format!("Blueprint {name} is building one"));

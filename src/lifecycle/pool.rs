@@ -36,6 +36,11 @@ pub fn bucket(resource: &Resource) -> Bucket {
     }
 }
 
+/// What the last step of a resource failed with, in its driver's words.
+pub fn failure(resource: &Resource) -> Option<&str> {
+    Some(resource.status.as_ref()?.failure.as_ref()?.message.as_str())
+}
+
 /// Counts one more of a bucket, or with `-1` one less.
 pub fn count(counts: &mut ResourceCounts, bucket: Bucket, by: i64) {
     match bucket {

@@ -228,10 +228,7 @@ impl Index {
         if known.is_some_and(|known| known.phase() != ResourcePhase::Pending) {
             return;
         }
-        let reason = |r: &Resource| {
-            let conditions = r.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-            conditions::true_reason(conditions, "Released").map(str::to_owned)
-        };
+        let conditions = resource.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
         let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) else { return };
         match resource.phase() {
             ResourcePhase::Active => {
@@ -239,23 +236,36 @@ impl Index {
                     && (pool.failures > 0 || pool.next_build_at.is_some())
                 {
                     pool.failures = 0;
+                    pool.failure = None;
                     pool.next_build_at = None;
                     self.dirty.push(Key::Blueprint(key.clone()));
                     self.order(&key, now);
                 }
             }
             // Several arrows may have been gone along in one write.
-            _ if known.is_some() && matches!(reason(resource).as_deref(), Some("Failed" | "BuildTimeout")) => {
-                self.build_failed(&key, now);
+            _ if known.is_some()
+                && matches!(conditions::true_reason(conditions, "Released"), Some("Failed" | "BuildTimeout")) =>
+            {
+                let said = conditions::get(conditions, "Released").map_or("", |c| c.message.as_str());
+                let why = match pool::failure(resource).filter(|failure| *failure != said) {
+                    Some(failure) => format!("{said}: {failure}"),
+                    None => said.to_owned(),
+                };
+                self.build_failed(&key, why, now);
+            }
+            // One that fails, and is tried again in place, is told as well.
+            ResourcePhase::Pending if known.and_then(pool::failure) != pool::failure(resource) => {
+                self.dirty.push(Key::Blueprint(key));
             }
             _ => {}
         }
     }
 
     /// One more build of this Blueprint has failed.
-    pub fn build_failed(&mut self, key: &ObjectKey, now: MicroTime) {
+    pub fn build_failed(&mut self, key: &ObjectKey, why: String, now: MicroTime) {
         if let Some(pool) = self.blueprints.get_mut(key) {
             pool.failures += 1;
+            pool.failure = Some(why);
             pool.next_build_at = Some(now.after(deadline::build_back_off(pool.failures)));
             self.dirty.push(Key::Blueprint(key.clone()));
             // Those who wait are told why.
@@ -320,16 +330,25 @@ impl Index {
         let asks = |b: &Blueprint| (b.metadata.uid.clone(), b.metadata.deletion_timestamp.clone(), b.spec.clone());
         let changed = known.as_deref().map(asks) != Some(asks(&blueprint));
         let finalizer = |b: &Blueprint| crate::lifecycle::has_finalizer(&b.metadata);
-        let ready = known.as_deref().is_none_or(|known| finalizer(known) != finalizer(&blueprint));
+        let may_build = known.as_deref().is_none_or(|known| finalizer(known) != finalizer(&blueprint));
         self.dirty.push(Key::Blueprint(key.clone()));
         let recorded = blueprint.status.as_ref().and_then(|s| s.next_build_at).filter(|at| *at > now);
+        let ready = |b: &Blueprint| {
+            let conditions = b.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+            conditions::get(conditions, "Ready").map(|c| (c.reason.clone(), c.message.clone()))
+        };
+        let told = known.as_deref().map(ready) != Some(ready(&blueprint));
         if let Some(pool) = self.blueprints.get_mut(&key)
             && !changed
         {
             pool.object = Arc::new(blueprint);
             // Of two controllers the later back-off counts, and each has the same opinion of it.
             pool.next_build_at = pool.next_build_at.max(recorded);
-            if ready {
+            if told {
+                // Those who wait repeat it.
+                self.moved.insert(key.clone(), true);
+            }
+            if may_build {
                 self.order(&key, now);
             }
             return;
@@ -350,6 +369,7 @@ impl Index {
         }
         if let Some(before) = self.blueprints.remove(&key) {
             pool.failures = before.failures;
+            pool.failure = before.failure;
             // Its next pass carries them out, or finds that the slot is no more.
             pool.orders = before.orders;
         }

@@ -36,6 +36,7 @@ impl Pool {
             queue: BTreeMap::new(),
             orders: BTreeMap::new(),
             failures: 0,
+            failure: None,
             next_build_at: None,
         }
     }

@@ -92,6 +92,8 @@ struct Pool {
     orders: BTreeMap<String, ObjectKey>,
     /// Builds that failed in a row.
     failures: u32,
+    /// Why the last of them did.
+    failure: Option<String>,
     next_build_at: Option<MicroTime>,
 }
 

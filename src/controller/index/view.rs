@@ -8,7 +8,7 @@ use crate::{
         blueprint,
         lease::Waiting,
         matching::{self, Rung},
-        pool::SlotState,
+        pool::{self, SlotState},
         queue, resource, uid,
     },
 };
@@ -132,14 +132,16 @@ impl Index {
         let id = uid(&lease.metadata);
         let standing = |(key, admission): (ObjectKey, matching::Admission)| {
             let pool = self.blueprints.get(&key)?;
-            let in_flight = self.building.get(id).into_iter().flatten().filter_map(|r| self.resources.get(r));
             let own = uid(&pool.object.metadata);
+            let in_flight = self.building.get(id).into_iter().flatten().filter_map(|r| self.resources.get(r));
+            let in_flight = in_flight.into_iter().find(|r| r.spec.blueprint_ref.uid == own);
             let ordered = pool.orders.values().any(|ordered| *ordered == ObjectKey::of(&lease.metadata));
             let candidate = matching::Candidate {
                 blueprint: &pool.object,
                 admission,
                 slots: pool.slots.as_ref().map(|slots| slots.as_slice()),
-                building: ordered || in_flight.into_iter().any(|r| r.spec.blueprint_ref.uid == own),
+                building: ordered || in_flight.is_some(),
+                failing: in_flight.and_then(|r| pool::failure(r)),
                 next_build_at: pool.next_build_at.filter(|at| *at > now),
             };
             Some(matching::standing(&lease.spec, &candidate))
@@ -186,6 +188,12 @@ impl Index {
             let holder = self.resources.get(&name)?;
             (holder.spec.blueprint_ref.uid != own).then(|| slot.name.clone())
         });
+        let next_build_at = pool.next_build_at.filter(|at| *at > now);
+        let failing = || {
+            let owned = self.owned.get(own).into_iter().flatten().filter_map(|r| self.resources.get(r));
+            let mut building = owned.filter(|r| r.phase() == crate::api::ResourcePhase::Pending);
+            building.find_map(|r| pool::failure(r)).map(str::to_owned)
+        };
         let selects = pool.object.spec.allowed_namespaces.from == crate::api::blueprint::From::Selector;
         let around = blueprint::Surroundings {
             counts: pool.counts,
@@ -197,7 +205,8 @@ impl Index {
             names_taken: names_taken.collect(),
             hosts_taken: pool.taken.clone(),
             namespaces_unreadable: selects && self.namespaces.is_none(),
-            next_build_at: pool.next_build_at.filter(|at| *at > now),
+            next_build_at,
+            failure: if next_build_at.is_some() { pool.failure.clone() } else { failing() },
             counted_at: None,
         };
         let order = |(before, (slot, lease)): (usize, (&String, &ObjectKey))| {

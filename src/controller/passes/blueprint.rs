@@ -88,8 +88,8 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
         }
         settled.push(order.slot);
     }
-    if matches!(outcome, Ok(Made::BackOff)) {
-        shell.see(|index, now| index.build_failed(object, now));
+    if let Ok(Made::BackOff(why)) = &outcome {
+        shell.see(|index, now| index.build_failed(object, why.clone(), now));
     }
     if !settled.is_empty() {
         shell.see(|index, now| index.settle_orders(object, &settled, now));
@@ -101,7 +101,7 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
 enum Made {
     GoOn,
     /// It was refused: the Blueprint's builds are put off, all of them.
-    BackOff,
+    BackOff(String),
 }
 
 /// B1: creates by name only. One that is there already is not this pass's, and never adopted: it is looked at again.
@@ -120,14 +120,14 @@ async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Le
                 Ok(found) => shell.see(|index, now| index.see_resource(found, now)),
                 Err(error) => {
                     tracing::warn!(namespace, name, "who has the slot cannot be read, and is left alone: {error}");
-                    return Ok(Made::BackOff);
+                    return Ok(Made::BackOff(format!("Resource {name} is there, and cannot be read: {error}")));
                 }
             }
         }
         Err(RequestError::Refused(why)) => {
             let key = ObjectKey::of(&blueprint.metadata);
             tracing::warn!(blueprint = %key, slot = slot.name, "a Resource could not be created: {why}");
-            return Ok(Made::BackOff);
+            return Ok(Made::BackOff(format!("a Resource could not be created: {why}")));
         }
         // What is there now is seen by the next pass.
         Err(source) => return Err(PassError::Request { what: "creating a Resource", source }),

@@ -170,6 +170,32 @@ fn the_next_build_is_told_until_it_may_begin() {
     assert_eq!(ready(&decision.status), "Ready=True/Ready");
 }
 
+/// Why builds fail is told while it is so; after a restart, which does not know why any more, as it was told.
+#[test]
+fn why_builds_fail_is_told() {
+    let mut blueprint = blueprint("");
+    let failing = |why: Option<&str>, next: Option<i64>| Surroundings {
+        failure: why.map(str::to_owned),
+        next_build_at: next.map(at),
+        ..Surroundings::default()
+    };
+    let mut told = |around: &Surroundings, now| {
+        let status = pass(&mut blueprint, around, now).status;
+        let (reason, message) = reason_and_message(&status.conditions, "Ready");
+        (reason.to_owned(), message.to_owned())
+    };
+    let put_off = "the last build failed: no disk; the next is tried at 2026-11-23T10:01:00.000000Z";
+    for (around, reason, message) in [
+        (failing(Some("no disk"), Some(60)), "BuildFailing", put_off),
+        (failing(None, Some(60)), "BuildFailing", put_off),
+        (failing(None, Some(70)), "BuildFailing", "builds fail; the next is tried at 2026-11-23T10:01:10.000000Z"),
+        (failing(Some("no disk"), None), "BuildFailing", "a build fails, and is tried again: no disk"),
+        (failing(None, None), "Ready", ""),
+    ] {
+        assert_eq!(told(&around, 1), (reason.to_owned(), message.to_owned()));
+    }
+}
+
 /// Decided again on what was written nothing is written.
 #[test]
 fn a_pass_comes_to_rest() {

@@ -205,11 +205,22 @@ fn where_a_candidate_stands() {
             "fails to build; tried again at 2026-11-23T10:00:09",
         ),
     ] {
-        let candidate = Candidate { blueprint, admission, slots, building, next_build_at: next };
+        let candidate = Candidate { blueprint, admission, slots, building, failing: None, next_build_at: next };
         let (stands, said) = standing(&lease("l", arm).spec, &candidate);
         assert_eq!(stands, rung, "{said}");
         assert!(said.starts_with("Blueprint pools/ci ") && said.contains(clause), "{said}");
     }
+    // What fails in the resource on its way is told in its driver's words.
+    let failing = Candidate {
+        blueprint: &taken,
+        admission: Admitted,
+        slots: None,
+        building: true,
+        failing: Some("no disk"),
+        next_build_at: None,
+    };
+    let told = "Blueprint pools/ci is building one, which fails so far: no disk";
+    assert_eq!(standing(&lease("l", arm).spec, &failing), (Rung::BuildFailing, told.to_owned()));
 }
 
 /// With several candidates the reason nearest to success, and one clause for each.
