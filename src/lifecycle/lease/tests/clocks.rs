@@ -146,6 +146,22 @@ fn the_end_of_the_resource_is_followed_and_not_acted_on() {
     assert!(message.contains("pools/ci--h1") && message.contains("Expired"), "{message}");
 }
 
+/// An end that has come when the lease becomes active is acted on in that pass.
+#[test]
+fn a_life_of_no_time() {
+    for (spec, limits) in [("ttl: 0s", ""), ("", "lease: {maxTTL: 0s}"), ("", "lease: {defaultTTL: 0s}")] {
+        let mut scene = Scene::reach(State::Acquired, spec, limits);
+        scene.answer(StepKind::Activate, done());
+        let decision = scene.pass(at(20));
+        assert_eq!(short(&decision.status), "Released/Expired/TearingDown", "{spec} {limits}");
+        assert_eq!(decision.status.activated_at, Some(at(20)), "{spec} {limits}");
+        assert_eq!(decision.step.map(|order| order.step.kind), Some(StepKind::TearDownLease), "{spec} {limits}");
+        let mut free = Scene::free(spec, limits);
+        free.claimed = Some(0);
+        assert_eq!(short(&free.pass(at(1)).status), "Destroyed/Expired/TornDown", "{spec} {limits}");
+    }
+}
+
 /// Its own end is acted on, though the resource ends in the same hour.
 #[test]
 fn its_own_earlier_end_is_acted_on() {

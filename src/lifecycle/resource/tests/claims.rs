@@ -231,7 +231,8 @@ fn r4c_a_teardown_that_fails_is_told() {
 /// R5: the grant sets `served`, and the write that drops the last claim also sets Released.
 #[test]
 fn r5_with_recycle_destroy_it_serves_once() {
-    let mut scene = Scene::reach(State::Idle, "", "lease: {recycle: Destroy}");
+    // The CRD wants one lease a resource with it; a Blueprint from before that rule gets no more either.
+    let mut scene = Scene::reach(State::Idle, "", "lease: {recycle: Destroy}, limits: {leasesPerResource: 3}");
     scene.candidates = vec![candidate("l", 0), candidate("m", 0)];
     let status = scene.pass(at(20)).status;
     assert_eq!((short(&status).as_str(), status.served), ("Active [l]", true));
