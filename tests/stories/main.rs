@@ -13,6 +13,7 @@ mod told;
 mod blueprints_side_by_side;
 mod blueprints_that_go;
 mod edits_of_an_end;
+mod probes_and_metrics;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
 mod story_24_hosts_that_change;
