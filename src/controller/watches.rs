@@ -38,6 +38,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// A watch that could not be seen to work for so long makes `/livez` fail.
 const TOO_SILENT: Duration = Duration::from_secs(600);
 
+/// What is said of a watch that has seen its first full list.
+const LISTED: &str = "it was listed";
+
 /// What each watch is doing.
 #[derive(Default)]
 pub struct Health {
@@ -170,7 +173,6 @@ where
                 }
             };
             let event = match event {
-                Some(Ok(event)) => event,
                 Some(Err(error)) => {
                     let says = explain(&error, &kind);
                     if K::kind(&()) == "Namespace" && is_forbidden(&error) {
@@ -181,17 +183,37 @@ where
                             state.waived = true;
                         });
                     }
-                    tracing::warn!(watch = name, "{says}");
-                    health.note(&name, |state| state.says = says);
+                    let now = shell.clock.now();
+                    health.note(&name, |state| {
+                        if state.says != says {
+                            tracing::warn!(watch = name, "{says}");
+                        }
+                        state.says = says;
+                        // A refusal is an answer: a restart of the controller would not mend it.
+                        if status(&error).is_some() {
+                            state.last_ok = now;
+                        }
+                    });
                     continue;
                 }
+                // It is about to begin: nothing has been asked yet, and nothing answered.
+                Some(Ok(Event::Init)) => {
+                    unlisted = present.clone();
+                    continue;
+                }
+                Some(Ok(event)) => event,
                 None => return,
             };
             let now = shell.clock.now();
             shell.metrics.watch_ok(&kind, now);
-            health.note(&name, |state| state.last_ok = now);
+            health.note(&name, |state| {
+                state.last_ok = now;
+                if state.listed && state.says != LISTED {
+                    state.says = LISTED.into();
+                }
+            });
             match event {
-                Event::Init => unlisted = present.clone(),
+                Event::Init => {}
                 Event::InitApply(object) | Event::Apply(object) => {
                     let meta = kube::Resource::meta(&object).clone();
                     let key = ObjectKey::of(&meta);
@@ -218,7 +240,7 @@ where
                     }
                     health.note(&name, |state| {
                         state.listed = true;
-                        state.says = "it was listed".into();
+                        state.says = LISTED.into();
                     });
                 }
             }
@@ -251,7 +273,8 @@ fn status(error: &watcher::Error) -> Option<&kube::core::Status> {
 
 fn explain(error: &watcher::Error, kind: &str) -> String {
     match status(error) {
-        Some(status) if status.is_not_found() => {
+        // A path that the server does not know is answered in plain text: there is a code, but no reason.
+        Some(status) if status.code == 404 => {
             format!("the API server does not know {kind}: install the CRDs (drydock crds | kubectl apply -f -)")
         }
         Some(status) if status.is_forbidden() => format!("not allowed: {}", status.message),

@@ -8,16 +8,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod effects;
-mod on_time;
-mod people;
 mod told;
+mod people;
+mod on_time;
+mod effects;
 
 mod blueprints_side_by_side;
 mod blueprints_that_go;
 mod edits_of_an_end;
 mod election;
 mod examples;
+mod probes_and_metrics;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
 mod story_07_release_of_what_is_broken;

@@ -2,7 +2,7 @@
 
 use crate::{
     on_time::{first, seen_at},
-    support::{Identity, Sandbox, sandbox::condition},
+    support::{ControlPlane, ControllerProcess, Identity, Sandbox, install, sandbox::condition},
     told::{alone, apply, bound_to, claimants, command, holds_throughout, hosts, lease, message},
 };
 use futures::future::join_all;
@@ -120,6 +120,25 @@ async fn story_30_leases_that_came_while_no_controller_ran_are_served_as_they_ca
         sandbox.wait_phase(&format!("lease/{name}"), "Destroyed").await;
     }
     assert_eq!(granted(&sandbox).await[1..], order);
+}
+
+/// Where nobody else puts the finalizer on, the controller's own writes come before the first status, in any order.
+#[tokio::test]
+async fn story_30_leases_of_one_second_are_served_as_they_came_also_without_the_policies() {
+    let plane = ControlPlane::start().await.expect("a control plane of its own");
+    install::crds(&plane).await.expect("the definitions are installed");
+    let sandbox = Sandbox::on(&plane, "story-30-bare").await;
+    let mut controller = ControllerProcess::begin(&plane, Identity::Admin, &[], &[]);
+    controller.ready().await;
+    held(&sandbox, json!({})).await;
+    let order = ten_at_once(&sandbox).await;
+    release(&sandbox, "holder").await;
+    for name in &order {
+        sandbox.wait_phase(&format!("lease/{name}"), "Destroyed").await;
+    }
+    assert_eq!(granted(&sandbox).await[1..], order);
+    drop(controller);
+    plane.stop().await.expect("all of it ends");
 }
 
 #[tokio::test]

@@ -36,7 +36,14 @@ pub struct ControllerProcess {
 impl ControllerProcess {
     /// Starts a controller for some namespaces, and waits until it is ready. `more` are further arguments.
     pub async fn start(plane: &ControlPlane, namespaces: &[&str], more: &[&str]) -> ControllerProcess {
-        let kubeconfig = plane.kubeconfig(Identity::Controller);
+        let mut process = Self::begin(plane, Identity::Controller, namespaces, more);
+        process.ready().await;
+        process
+    }
+
+    /// Starts a controller as somebody, and waits for nothing: see [`Self::listens`] and [`Self::ready`].
+    pub fn begin(plane: &ControlPlane, who: Identity, namespaces: &[&str], more: &[&str]) -> ControllerProcess {
+        let kubeconfig = plane.kubeconfig(who);
         assert!(kubeconfig.exists(), "the controller has no account: crds/ and config/ are not installed");
         let namespaces = namespaces.join(",");
         let mut arguments: Vec<String> = ["controller", "--http-address", "127.0.0.1:0"].map(str::to_owned).to_vec();
@@ -50,9 +57,7 @@ impl ControllerProcess {
         let leash = launch(&name, 1, plane.folder(), &kubeconfig, &arguments);
         let folder = plane.folder().to_owned();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut process = ControllerProcess { name, starts: 1, folder, kubeconfig, arguments, leash, address };
-        process.ready().await;
-        process
+        ControllerProcess { name, starts: 1, folder, kubeconfig, arguments, leash, address }
     }
 
     /// Where its probes and metrics are. Differs after a restart.
@@ -135,25 +140,38 @@ impl ControllerProcess {
         ended.unwrap_or_else(|_| panic!("the controller was {what} and still runs after {PATIENCE:.0?}"))
     }
 
-    /// Waits until it says where it listens, and until it answers there that it is ready.
-    async fn ready(&mut self) {
+    /// Waits until it says where it listens.
+    pub async fn listens(&mut self) {
         let start = Instant::now();
-        let mut said = "nothing".to_owned();
         loop {
             if let Some(address) = address_in(&self.log()) {
                 self.address = address;
-                match get(address, "/readyz").await {
-                    Ok((200, _)) => return,
-                    Ok((code, body)) => said = format!("{code}: {body}"),
-                    Err(error) => said = error.to_string(),
-                }
+                return;
             }
-            if let Ok(Some(status)) = self.leash.ended() {
-                panic!("the controller ended with {status} instead of becoming ready");
-            }
-            assert!(start.elapsed() < PATIENCE, "the controller is not ready after {:.0?}: {said}", start.elapsed());
-            tokio::time::sleep(GLANCE).await;
+            self.glance(start, "it does not say where it listens").await;
         }
+    }
+
+    /// Waits until it says where it listens, and until it answers there that it is ready.
+    pub async fn ready(&mut self) {
+        self.listens().await;
+        let start = Instant::now();
+        loop {
+            let said = match get(self.address, "/readyz").await {
+                Ok((200, _)) => return,
+                Ok((code, body)) => format!("{code}: {body}"),
+                Err(error) => error.to_string(),
+            };
+            self.glance(start, &said).await;
+        }
+    }
+
+    async fn glance(&mut self, start: Instant, said: &str) {
+        if let Ok(Some(status)) = self.leash.ended() {
+            panic!("the controller ended with {status} instead of becoming ready");
+        }
+        assert!(start.elapsed() < PATIENCE, "the controller is not ready after {:.0?}: {said}", start.elapsed());
+        tokio::time::sleep(GLANCE).await;
     }
 }
 
