@@ -155,6 +155,11 @@ impl World {
         self.state.lock().unwrap().there.contains(key)
     }
 
+    /// Takes something out of the world without a teardown, as whoever has written it off does in the end.
+    pub fn forget(&self, key: &EffectKey) {
+        self.state.lock().unwrap().there.remove(key);
+    }
+
     /// All that happened in it, for the message of a test that fails.
     pub fn tell(&self) -> String {
         let state = self.state.lock().unwrap();

@@ -148,6 +148,12 @@ pub fn versions(sandbox: &Sandbox<'_>, uid: &str) -> Vec<Seen> {
     sandbox.history().all().into_iter().filter(|seen| seen.uid == uid).collect()
 }
 
+/// The phases that an object has gone through by now.
+pub async fn phases(sandbox: &Sandbox<'_>, object: &str) -> Vec<String> {
+    sandbox.history().caught_up().await;
+    sandbox.history().phases(object)
+}
+
 /// The first version in which the object with this UID is over: released, broken, or beyond.
 pub fn first_over(sandbox: &Sandbox<'_>, uid: &str) -> Seen {
     let over = |seen: &Seen| matches!(seen.phase(), "Released" | "Broken" | "Destroyed");
