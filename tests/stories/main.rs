@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activation;
 mod effects;
 mod on_time;
 mod people;
