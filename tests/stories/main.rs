@@ -13,6 +13,7 @@ mod people;
 mod on_time;
 mod effects;
 
+mod activation;
 mod blueprints_side_by_side;
 mod blueprints_that_go;
 mod edits_of_an_end;

@@ -4,8 +4,8 @@ use crate::{
     effects::{End, Mood::*, alone, pool, true_to},
     support::{Identity, phase, sandbox::condition},
     told::{
-        apply, bound_to, claimants, clock, command, deadline, ended_at, first_over, instant, lease, message, outcome,
-        seen_at, uid, versions,
+        apply, bound_to, claimants, clock, command, deadline, ended_at, first_over, instant, last_told, lease, message,
+        outcome, phases, seen_at, uid, versions,
     },
 };
 use drydock::api::step::{EffectKey, StepKind::*};
@@ -97,7 +97,7 @@ async fn story_27_what_is_not_built_in_time_is_broken_torn_down_and_replaced() {
     // The lease has waited all the time, and has the next one.
     let active = sandbox.wait_phase("lease/a", "Active").await;
     assert_ne!(active.data["status"]["resourceRef"]["uid"], uid(&pending));
-    assert!(sandbox.history().phases("lease/a") == ["Pending", "Acquired", "Active"]);
+    assert_eq!(phases(&sandbox, "lease/a").await, ["Pending", "Acquired", "Active"]);
     assert_eq!(active.data["status"]["attempt"].as_i64().unwrap_or(0), 0, "a build that fails is no attempt");
     assert!(world.calls(Build).len() == 2 && world.calls(TearDownResource).len() == 1, "{}", world.tell());
     assert!(!world.has(&EffectKey::of_resource(&uid(&pending))), "{}", world.tell());
@@ -113,7 +113,7 @@ async fn story_27_slow_is_not_late() {
     apply(&sandbox, &lease("a", json!({}))).await;
     sandbox.wait_phase("lease/a", "Active").await;
     assert_eq!(world.calls(Build).len(), 5, "{}", world.tell());
-    assert!(sandbox.history().phases("resource/pool--0") == ["Pending", "Active"]);
+    assert_eq!(phases(&sandbox, "resource/pool--0").await, ["Pending", "Active"]);
 
     // With no room left for it.
     sandbox
@@ -127,7 +127,8 @@ async fn story_27_slow_is_not_late() {
     apply(&sandbox, &lease("b", json!({}))).await;
     let broken =
         sandbox.wait_for("resource/pool--1", "over", |r| condition(r, "Released") == ("True", "BuildTimeout")).await;
-    let end = sandbox.history().of("resource/pool--1").iter().find_map(|seen| deadline(&seen.object, "Build")).unwrap();
+    sandbox.history().caught_up().await;
+    let end = last_told(&sandbox, &uid(&broken), "Build").unwrap();
     ended_at(&sandbox, &uid(&broken), end).await;
     assert_eq!(phase(&sandbox.get("lease/b").await), "Pending");
     sandbox.wait_gone("resource/pool--1").await;

@@ -37,9 +37,10 @@ impl Pass<'_> {
         if self.phase == LeasePhase::Pending {
             self.set("Acquired", Truth::False, waiting.rung.as_str(), &waiting.message);
             self.next.queue_position = waiting.place;
-            if self.next.queue_ticket.is_none() {
-                self.next.queue_ticket = self.lease.metadata.resource_version.clone();
-            }
+        }
+        // One that was served at once may have to come back from Acquired, and then keeps its place, too.
+        if matches!(self.phase, LeasePhase::Pending | LeasePhase::Acquired) && self.next.queue_ticket.is_none() {
+            self.next.queue_ticket = self.lease.metadata.resource_version.clone();
         }
         // Set from the first status write on, so that `kubectl wait` always has something to look at.
         self.set_if_absent("Acquired", waiting.rung.as_str(), &waiting.message);
