@@ -10,9 +10,11 @@ mod support;
 mod on_time;
 mod told;
 
+mod as_kubectl_sees_it;
 mod blueprints_side_by_side;
 mod blueprints_that_go;
 mod edits_of_an_end;
+mod events;
 mod probes_and_metrics;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
