@@ -8,16 +8,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod effects;
-mod on_time;
-mod people;
 mod told;
+mod people;
+mod on_time;
+mod effects;
 
 mod activation;
+mod as_kubectl_sees_it;
 mod blueprints_side_by_side;
 mod blueprints_that_go;
 mod edits_of_an_end;
 mod election;
+mod events;
 mod examples;
 mod probes_and_metrics;
 mod story_01_to_04_a_lease_is_served;
