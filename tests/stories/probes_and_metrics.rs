@@ -72,6 +72,8 @@ async fn with_the_definitions_and_an_administrators_kubeconfig_alone_it_works_to
     let over = sandbox.wait_phase("lease/a", "Destroyed").await;
     assert_eq!(message(&over, "Released"), "by somebody unknown");
     sandbox.wait_phase("lease/b", "Active").await;
+    // The history must have seen them before they are gone: it cannot know what it has missed.
+    sandbox.history().caught_up().await;
     for object in ["lease/a", "lease/b", "blueprint/pool"] {
         sandbox.delete(Identity::Admin, object).await;
     }

@@ -89,7 +89,22 @@ async fn story_16_ten_leases_and_a_limit_of_five_there_are_never_more_than_five_
     }
 }
 
-/// Two controllers, one of them with a cache that stands still: the names of resources are the lock, so the limit holds.
+/// How many were built at a time: what is only asked for is not there yet.
+fn most_built_at_a_time(sandbox: &Sandbox<'_>) -> usize {
+    let (mut built, mut most) = (BTreeSet::new(), 0);
+    for seen in sandbox.history().all().iter().filter(|seen| seen.kind == "resource") {
+        if seen.gone || seen.phase() == "Destroyed" || seen.object.data["status"]["built"].is_null() {
+            built.remove(&seen.uid);
+        } else {
+            built.insert(seen.uid.clone());
+        }
+        most = most.max(built.len());
+    }
+    most
+}
+
+/// Two controllers, one of them with a cache that stands still. Where the list of hosts is longer than the limit no name is the
+/// lock: both may create a resource for the last place, and at most one of them is ever built.
 #[tokio::test]
 async fn story_16_the_limit_holds_with_two_controllers_one_of_which_believes_what_was() {
     let (sandbox, _one) = alone("story-16-two").await;
@@ -103,7 +118,7 @@ async fn story_16_the_limit_holds_with_two_controllers_one_of_which_believes_wha
         sandbox.wait_phase(&format!("lease/{name}"), "Destroyed").await;
     }
     holds_throughout(&sandbox).await;
-    assert!(most_at_a_time(&sandbox).0 <= 2, "{:?}", most_at_a_time(&sandbox));
+    assert!(most_built_at_a_time(&sandbox) <= 2, "{}", most_built_at_a_time(&sandbox));
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ async fn story_28_a_teardown_that_fails_keeps_its_slot_and_recovers_when_the_cau
     apply(&sandbox, &lease("b", json!({}))).await;
     command(&sandbox, "lease/a", json!({"id": "r1", "type": "Release"})).await;
     for (n, why) in [(1, "the disk is busy"), (2, "the disk is gone"), (3, "the disk is busy")] {
-        let said = format!("attempt {n} failed: {why}");
+        let said = format!("it failed, and is tried again: {why}");
         let failed = sandbox.wait_for("lease/a", &said, |l| message(l, "TornDown") == said).await;
         assert_eq!(condition(&failed, "TornDown"), ("False", "TeardownFailed"));
         assert_eq!(phase(&failed), "Released");
@@ -187,7 +187,7 @@ async fn story_28_a_resource_that_cannot_be_removed_is_never_shown_destroyed_and
     let failed = sandbox
         .wait_for("resource/pool--0", "failing", |r| condition(r, "TornDown") == ("False", "TeardownFailed"))
         .await;
-    assert_eq!(message(&failed, "TornDown"), "attempt 1 failed: the rack is locked");
+    assert_eq!(message(&failed, "TornDown"), "it failed, and is tried again: the rack is locked");
     let late = sandbox
         .wait_for("resource/pool--0", "late", |r| condition(r, "TornDown") == ("False", "TeardownTimeout"))
         .await;
