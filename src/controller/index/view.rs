@@ -2,7 +2,7 @@
 
 use super::{Index, ObjectKey};
 use crate::{
-    api::{Blueprint, Claim, Lease, MicroTime, Resource, step::Slot},
+    api::{Blueprint, Claim, Duration, Lease, MicroTime, Resource, step::Slot},
     driver::Driver,
     lifecycle::{
         blueprint,
@@ -12,6 +12,7 @@ use crate::{
         queue, resource, uid,
     },
 };
+use kube::api::ObjectMeta;
 use std::sync::Arc;
 
 /// Around a lease.
@@ -92,25 +93,31 @@ impl Index {
         Waiting { rung, message, place, served_at_once: self.is_served_at_once(key, lease, now) }
     }
 
-    /// A grant is on its way; or, for a lease that has just come, a build that takes no time.
+    /// A grant is on its way; or, for a lease that has just come or will not wait, a build that takes no time.
     fn is_served_at_once(&self, key: &ObjectKey, lease: &Lease, now: MicroTime) -> bool {
         let Some(waiter) = self.waiters.get(key) else { return false };
         if waiter.offered.is_some() || self.is_claimed(lease) {
             return true;
         }
-        let just_come = lease
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .is_some_and(|t| MicroTime::from(t.0).after(crate::api::Duration::from_secs(2)) > now);
-        let ordered = waiter.ordered.as_ref().map(|(blueprint, _)| blueprint.clone());
+        let is_young = |meta: &ObjectMeta, seconds| {
+            let created = meta.creation_timestamp.as_ref();
+            created.is_some_and(|t| MicroTime::from(t.0).after(Duration::from_secs(seconds)) > now)
+        };
+        // Whoever gives up at once waits for a build that takes no time however long nobody had looked at the lease before;
+        // but not for one that should have been done by now.
+        let gives_up = queue::gives_up_at_once(lease);
+        let just_come = is_young(&lease.metadata, 2);
+        let ordered = waiter.ordered.as_ref().filter(|_| just_come || gives_up).map(|(blueprint, _)| blueprint.clone());
         let building = self.building.get(uid(&lease.metadata)).into_iter().flatten();
-        let building = building.filter_map(|r| Some(self.pool_of(self.resources.get(r)?)?.0.clone()));
+        let building = building
+            .filter_map(|r| self.resources.get(r))
+            .filter(|r| just_come || (gives_up && is_young(&r.metadata, 10)))
+            .filter_map(|r| Some(self.pool_of(r)?.0.clone()));
         let takes_no_time = |blueprint: ObjectKey| {
             let pool = self.blueprints.get(&blueprint)?;
             Some(self.drivers.of_blueprint(&pool.object)?.free_steps().build)
         };
-        just_come && ordered.into_iter().chain(building).any(|blueprint| takes_no_time(blueprint) == Some(true))
+        ordered.into_iter().chain(building).any(|blueprint| takes_no_time(blueprint) == Some(true))
     }
 
     /// Why a lease waits: the reason nearest to success, and one clause for each candidate.
