@@ -8,6 +8,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_queue_timeout_of_zero_takes_what_is_free_now() {
@@ -21,6 +22,25 @@ async fn a_queue_timeout_of_zero_takes_what_is_free_now() {
         sandbox.wait_phase(&format!("lease/{name}"), "Destroyed").await;
         sandbox.wait_for("resource/pool--h1", "idle", |r| crate::told::claimants(r).is_empty()).await;
     }
+    holds_throughout(&sandbox).await;
+}
+
+/// What counts is what is free when somebody looks.
+#[tokio::test]
+async fn a_queue_timeout_of_zero_is_not_over_before_a_controller_has_looked() {
+    let (sandbox, mut controller) = alone("zero-unseen").await;
+    apply(&sandbox, &hosts(1, json!({}))).await;
+    sandbox.wait_for("blueprint/pool", "ready", |b| condition(b, "Ready").0 == "True").await;
+    controller.kill9().await;
+    for name in ["first", "second"] {
+        apply(&sandbox, &lease(name, json!({"queueTimeout": "0s"}))).await;
+    }
+    // Not a wait for something: time that passes while nobody looks.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    controller.restart().await;
+    sandbox.wait_phase("lease/first", "Active").await;
+    let over = sandbox.wait_phase("lease/second", "Destroyed").await;
+    assert_eq!(condition(&over, "Released"), ("True", "QueueTimeout"));
     holds_throughout(&sandbox).await;
 }
 

@@ -162,7 +162,9 @@ impl History {
 
 /// Records the versions of one kind.
 async fn follow(kind: &'static str, api: Api<DynamicObject>, record: Arc<Mutex<Record>>, news: watch::Sender<()>) {
-    let mut events = watcher(api, Config::default()).backoff(Soon).boxed();
+    // The first list comes with the watch itself. A list of its own may be older than what a server that has just started
+    // can watch from, and would leave a gap.
+    let mut events = watcher(api, Config::default().streaming_lists()).backoff(Soon).boxed();
     let mut started = false;
     let mut listed = BTreeSet::new();
     while let Some(event) = events.next().await {
