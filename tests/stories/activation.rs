@@ -6,7 +6,7 @@ use crate::{
     support::{Identity, Sandbox, phase, sandbox::condition},
     told::{
         apply, bound_to, claimants, clock, command, deadline, ended_at, first_over, from_now, instant, lease, message,
-        outcome, phases, status, uid, versions, wait_until,
+        outcome, phases, status, uid, versions, wait_until, was, was_in,
     },
 };
 use drydock::api::step::{EffectKey, StepKind::*};
@@ -26,7 +26,7 @@ async fn activating(sandbox: &Sandbox<'_>, world: &World, more: serde_json::Valu
     apply(sandbox, &pool(1, more)).await;
     apply(sandbox, &lease("a", json!({}))).await;
     world.begun(Activate, 1).await;
-    sandbox.wait_phase("lease/a", "Acquired").await
+    was_in(sandbox, "lease/a", "Acquired").await
 }
 
 #[tokio::test]
@@ -64,8 +64,8 @@ async fn a_lease_is_acquired_on_record_before_anything_is_done_for_it() {
 #[tokio::test]
 async fn a_lease_that_is_not_made_active_in_time_is_broken_and_torn_down() {
     let (sandbox, world, _controller) = alone("activation-timeout").await;
-    let acquired = activating(&sandbox, &world, json!({"lease": {"activationTimeout": "2s"}})).await;
-    let end = instant(&acquired, "acquiredAt") + SignedDuration::from_secs(2);
+    let acquired = activating(&sandbox, &world, json!({"lease": {"activationTimeout": "3s"}})).await;
+    let end = instant(&acquired, "acquiredAt") + SignedDuration::from_secs(3);
     assert_eq!(deadline(&acquired, "Activation"), Some(end));
     world.will(TearDownLease, [Hangs]);
     let broken = sandbox.wait_phase("lease/a", "Broken").await;
@@ -102,7 +102,7 @@ async fn an_activation_that_fails_for_a_while_is_told_and_tried_again() {
     world.will(Activate, [Fails("no address is free"), Again(100), Fails("no address is free"), Works]);
     apply(&sandbox, &pool(1, json!({}))).await;
     apply(&sandbox, &lease("a", json!({}))).await;
-    let failing = sandbox.wait_for("lease/a", "failing", |l| !l.data["status"]["failure"].is_null()).await;
+    let failing = was(&sandbox, "lease/a", "failing", |l| !l.data["status"]["failure"].is_null()).await;
     assert_eq!(phase(&failing), "Acquired");
     assert_eq!(failing.data["status"]["failure"]["message"], "no address is free");
     assert_eq!(failing.data["status"]["failure"]["step"], "Activate");
@@ -336,14 +336,14 @@ async fn a_build_goes_on_for_others_when_the_lease_that_it_was_begun_for_is_over
 #[tokio::test]
 async fn what_is_held_is_torn_down_when_the_hold_has_ended_and_not_before() {
     let (sandbox, world, _controller) = alone("held").await;
-    apply(&sandbox, &pool(1, json!({"lease": {"maxHold": "2s"}}))).await;
+    apply(&sandbox, &pool(1, json!({"lease": {"maxHold": "3s"}}))).await;
     apply(&sandbox, &lease("a", json!({}))).await;
     let active = sandbox.wait_phase("lease/a", "Active").await;
     command(&sandbox, "lease/a", json!({"id": "r1", "type": "Release", "hold": "1h"})).await;
-    let held = sandbox.wait_phase("lease/a", "Released").await;
+    let held = was_in(&sandbox, "lease/a", "Released").await;
     assert_eq!(condition(&held, "TornDown"), ("False", "Held"));
     let end = deadline(&held, "Hold").unwrap();
-    assert_eq!(end, instant(&held, "releasedAt") + SignedDuration::from_secs(2), "cut to the maximum");
+    assert_eq!(end, instant(&held, "releasedAt") + SignedDuration::from_secs(3), "cut to the maximum");
     assert!(outcome(&sandbox, "lease/a", "r1").await.1.contains("cut to lease.maxHold"));
     assert!(world.has(&key(&active, 0)) && world.calls(TearDownLease).is_empty());
     let over = sandbox.wait_phase("lease/a", "Destroyed").await;

@@ -44,6 +44,7 @@ async fn story_07_a_release_of_what_is_broken_is_ignored_in_the_same_words() {
         assert_eq!(condition(&still, "Released"), ("True", reason), "{object}: it says still how it ended");
     }
 
+    world.will(Activate, [Works]);
     world.will(TearDownLease, [Works]);
     world.will(TearDownResource, [Works]);
     let over = sandbox.wait_phase("lease/a", "Destroyed").await;

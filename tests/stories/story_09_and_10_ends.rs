@@ -4,7 +4,7 @@ use crate::{
     support::{Identity, sandbox::condition},
     told::{
         alone, apply, bound_to, clock, command, deadline, ended_at, from_now, holds_throughout, hosts, instant, lease,
-        outcome, uid, wait_until,
+        outcome, uid, wait_until, was, was_in,
     },
 };
 use serde_json::json;
@@ -35,7 +35,7 @@ async fn story_09_a_lease_ends_at_the_instant_that_it_names_and_never_before() {
 async fn story_09_twenty_leases_each_end_at_their_own_instant() {
     let (sandbox, _controller) = alone("story-09-twenty").await;
     apply(&sandbox, &hosts(20, json!({}))).await;
-    let begin = from_now(4_000);
+    let begin = from_now(8_000);
     let mut names = Vec::new();
     for n in 0..20_i64 {
         let name = format!("l{n:02}");
@@ -60,10 +60,10 @@ async fn story_09_an_end_that_is_moved_counts_from_then_on_and_the_old_one_no_mo
     let (sandbox, _controller) = alone("story-09-moved").await;
     apply(&sandbox, &hosts(2, json!({}))).await;
     for name in ["command", "edit"] {
-        apply(&sandbox, &lease(name, json!({"expiresAt": from_now(3_000).to_string()}))).await;
+        apply(&sandbox, &lease(name, json!({"expiresAt": from_now(6_000).to_string()}))).await;
         sandbox.wait_phase(&format!("lease/{name}"), "Active").await;
     }
-    let end = from_now(5_000);
+    let end = from_now(8_000);
     command(&sandbox, "lease/command", json!({"id": "e1", "type": "Expires", "at": end.to_string()})).await;
     sandbox.patch(Identity::Admin, "lease/edit", json!({"spec": {"expiresAt": end.to_string()}})).await;
     for name in ["command", "edit"] {
@@ -87,11 +87,11 @@ async fn story_10_a_resource_ends_at_its_time_and_its_lease_with_it() {
         let by_ttl = instant(&resource, "activatedAt") + jiff::SignedDuration::from_secs(60);
         assert_eq!(deadline(&resource, "Age"), Some(by_ttl), "{how}: until something else is asked for");
 
-        let end = from_now(4_000);
+        let end = from_now(5_000);
         match how {
             "ttl" => {
                 // The Blueprint is shortened: what it says now holds for what is there already.
-                sandbox.patch(Identity::Admin, "blueprint/pool", json!({"spec": {"resource": {"ttl": "4s"}}})).await;
+                sandbox.patch(Identity::Admin, "blueprint/pool", json!({"spec": {"resource": {"ttl": "5s"}}})).await;
             }
             "edit" => {
                 let edit = json!({"spec": {"expiresAt": end.to_string()}});
@@ -103,13 +103,13 @@ async fn story_10_a_resource_ends_at_its_time_and_its_lease_with_it() {
                 assert_eq!(outcome(&sandbox, "resource/pool--h1", "e1").await.0, "Applied");
             }
         }
-        let aged = sandbox
-            .wait_for("resource/pool--h1", "with its new end", |r| deadline(r, "Age").is_some_and(|at| at < by_ttl))
-            .await;
+        let is_new =
+            |r: &kube::api::DynamicObject| uid(r) == uid(&resource) && deadline(r, "Age").is_some_and(|at| at < by_ttl);
+        let aged = was(&sandbox, "resource/pool--h1", "with its new end", is_new).await;
         let end = deadline(&aged, "Age").unwrap();
         // The lease says so, and why: its own hour is not what ends it.
         let follows =
-            sandbox.wait_for(&name, "with the end of its resource", |l| deadline(l, "Lifetime") == Some(end)).await;
+            was(&sandbox, &name, "with the end of its resource", |l| deadline(l, "Lifetime") == Some(end)).await;
         let why = clock(&follows, "Lifetime").unwrap()["message"].as_str().unwrap_or_default().to_owned();
         assert!(why.contains("Resource"), "{how}: {why}");
 
@@ -133,7 +133,7 @@ async fn story_10_a_lease_that_ends_earlier_leaves_its_resource_and_one_that_out
         sandbox.wait_phase(&format!("lease/{name}"), "Active").await;
     }
     let short_lived = bound_to(&sandbox.get("lease/warm-1").await);
-    let end = from_now(6_000);
+    let end = from_now(12_000);
     sandbox
         .patch(Identity::Admin, &format!("resource/{short_lived}"), json!({"spec": {"expiresAt": end.to_string()}}))
         .await;
@@ -147,7 +147,7 @@ async fn story_10_a_lease_that_ends_earlier_leaves_its_resource_and_one_that_out
     apply(&sandbox, &lease("long", json!({"ttl": "1h"}))).await;
     assert_ne!(bound_to(&sandbox.wait_phase("lease/long", "Active").await), short_lived);
     apply(&sandbox, &lease("short", json!({"ttl": "1s"}))).await;
-    assert_eq!(bound_to(&sandbox.wait_phase("lease/short", "Active").await), short_lived);
+    assert_eq!(bound_to(&was_in(&sandbox, "lease/short", "Active").await), short_lived);
     let over = sandbox.wait_phase("lease/short", "Destroyed").await;
     assert_eq!(condition(&over, "Released"), ("True", "Expired"));
     ended_at(&sandbox, &uid(&over), instant(&over, "activatedAt") + jiff::SignedDuration::from_secs(1)).await;

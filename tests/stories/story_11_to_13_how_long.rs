@@ -69,7 +69,7 @@ async fn story_11_a_lease_gives_up_waiting_at_its_time_and_never_before() {
     apply(&sandbox, &lease("holder", json!({}))).await;
     sandbox.wait_phase("lease/holder", "Active").await;
 
-    let end = from_now(3_000);
+    let end = from_now(5_000);
     for (name, spec) in [
         ("expires", json!({"expiresAt": end.to_string()})),
         ("queue", json!({"queueTimeout": "2s500ms"})),

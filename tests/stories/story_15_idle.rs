@@ -4,38 +4,42 @@ use crate::{
     support::{Identity, sandbox::condition},
     told::{
         alone, apply, bound_to, claimants, command, deadline, ended_at, from_now, holds_throughout, hosts, instant,
-        lease, outcome, uid, versions,
+        lease, outcome, uid, versions, wait_until, was, was_in,
     },
 };
 use jiff::SignedDuration;
+use kube::{ResourceExt as _, api::DynamicObject};
 use serde_json::json;
 
-const IDLE: SignedDuration = SignedDuration::from_secs(3);
+const IDLE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Whether a resource's idle clock runs in this version, which was written after this one of a lease.
+fn is_idle_after(resource: &DynamicObject, over: &DynamicObject) -> bool {
+    let version = |object: &DynamicObject| object.resource_version().unwrap().parse::<u64>().unwrap();
+    deadline(resource, "Idle").is_some() && version(resource) > version(over)
+}
 
 #[tokio::test]
 async fn story_15_a_resource_goes_when_nobody_has_held_it_for_its_idle_time() {
     let (sandbox, _controller) = alone("story-15").await;
-    apply(&sandbox, &hosts(1, json!({"resource": {"idleTTL": "3s"}}))).await;
+    apply(&sandbox, &hosts(1, json!({"resource": {"idleTTL": "5s"}}))).await;
     // Each is held for longer than the resource may be idle.
-    apply(&sandbox, &lease("a", json!({"ttl": "4s"}))).await;
-    let resource = uid(&{
-        sandbox.wait_phase("lease/a", "Active").await;
-        sandbox.get("resource/pool--h1").await
-    });
-    sandbox.wait_phase("lease/a", "Destroyed").await;
-    let idle = sandbox.wait_for("resource/pool--h1", "with an end", |r| deadline(r, "Idle").is_some()).await;
+    apply(&sandbox, &lease("a", json!({"ttl": "6s"}))).await;
+    was_in(&sandbox, "lease/a", "Active").await;
+    let resource = uid(&sandbox.get("resource/pool--h1").await);
+    let over = sandbox.wait_phase("lease/a", "Destroyed").await;
+    let idle = was(&sandbox, "resource/pool--h1", "idle again", |r| is_idle_after(r, &over)).await;
     let first_end = deadline(&idle, "Idle").unwrap();
     assert_eq!(first_end, instant(&idle, "idleSince") + IDLE);
+    assert!(first_end >= instant(&over, "releasedAt") + IDLE, "{first_end} is too soon");
 
     // A lease in between stops that clock.
-    apply(&sandbox, &lease("b", json!({"ttl": "4s"}))).await;
-    sandbox.wait_phase("lease/b", "Active").await;
+    apply(&sandbox, &lease("b", json!({"ttl": "6s"}))).await;
+    was_in(&sandbox, "lease/b", "Active").await;
     let held = sandbox.get("resource/pool--h1").await;
     assert_eq!((uid(&held), deadline(&held, "Idle")), (resource.clone(), None));
     let over = sandbox.wait_phase("lease/b", "Destroyed").await;
-    let idle = sandbox
-        .wait_for("resource/pool--h1", "with another end", |r| deadline(r, "Idle").is_some_and(|at| at > first_end))
-        .await;
+    let idle = was(&sandbox, "resource/pool--h1", "idle once more", |r| is_idle_after(r, &over)).await;
     let end = deadline(&idle, "Idle").unwrap();
     assert!(end >= instant(&over, "releasedAt") + IDLE, "{end} is too soon");
     sandbox.wait_gone("resource/pool--h1").await;
@@ -63,7 +67,7 @@ async fn story_15_a_lease_that_comes_as_the_clock_runs_out_has_the_resource_or_t
         let over = sandbox.wait_phase(&format!("lease/{name}"), "Destroyed").await;
         // From a little before the end of the idle time to a little after.
         let next = instant(&over, "releasedAt") + SignedDuration::from_millis(440 + 20 * round);
-        crate::told::wait_until(next).await;
+        wait_until(next).await;
     }
     holds_throughout(&sandbox).await;
     sandbox.history().never("ended while it was held", |seen| {
@@ -76,14 +80,15 @@ async fn story_15_a_lease_that_comes_as_the_clock_runs_out_has_the_resource_or_t
 #[tokio::test]
 async fn story_15_idle_while_nobody_looked() {
     let (sandbox, mut controller) = alone("story-15-down").await;
-    apply(&sandbox, &hosts(1, json!({"resource": {"idleTTL": "2s"}}))).await;
+    apply(&sandbox, &hosts(1, json!({"resource": {"idleTTL": "4s"}}))).await;
     apply(&sandbox, &lease("a", json!({}))).await;
     sandbox.wait_phase("lease/a", "Active").await;
     command(&sandbox, "lease/a", json!({"id": "r1", "type": "Release"})).await;
-    let idle = sandbox.wait_for("resource/pool--h1", "with an end", |r| deadline(r, "Idle").is_some()).await;
+    let over = sandbox.wait_phase("lease/a", "Destroyed").await;
+    let idle = was(&sandbox, "resource/pool--h1", "idle again", |r| is_idle_after(r, &over)).await;
     let end = deadline(&idle, "Idle").unwrap();
     controller.kill9().await;
-    crate::told::wait_until(end).await;
+    wait_until(end).await;
     controller.restart().await;
     sandbox.wait_gone("resource/pool--h1").await;
     let gone = crate::told::first_over(&sandbox, &uid(&idle));
@@ -100,7 +105,8 @@ async fn story_15_an_idle_resource_goes_at_the_earlier_of_its_clocks() {
     apply(&sandbox, &lease("a", json!({}))).await;
     sandbox.wait_phase("lease/a", "Active").await;
     command(&sandbox, "lease/a", json!({"id": "r1", "type": "Release"})).await;
-    let idle = sandbox.wait_for("resource/pool--h1", "idle", |r| deadline(r, "Idle").is_some()).await;
+    let over = sandbox.wait_phase("lease/a", "Destroyed").await;
+    let idle = was(&sandbox, "resource/pool--h1", "idle again", |r| is_idle_after(r, &over)).await;
     let end = from_now(2_000);
     command(&sandbox, "resource/pool--h1", json!({"id": "e1", "type": "Expires", "at": end.to_string()})).await;
     assert_eq!(outcome(&sandbox, "resource/pool--h1", "e1").await.0, "Applied");
@@ -112,7 +118,8 @@ async fn story_15_an_idle_resource_goes_at_the_earlier_of_its_clocks() {
     apply(&sandbox, &lease("b", json!({}))).await;
     sandbox.wait_phase("lease/b", "Active").await;
     command(&sandbox, "lease/b", json!({"id": "r1", "type": "Release"})).await;
-    let idle = sandbox.wait_for("resource/pool--h1", "idle", |r| deadline(r, "Idle").is_some()).await;
+    let over = sandbox.wait_phase("lease/b", "Destroyed").await;
+    let idle = was(&sandbox, "resource/pool--h1", "idle again", |r| is_idle_after(r, &over)).await;
     sandbox.patch(Identity::Admin, "blueprint/pool", json!({"spec": {"resource": {"idleTTL": "1s"}}})).await;
     sandbox.wait_gone("resource/pool--h1").await;
     let gone = ended_at(&sandbox, &uid(&idle), instant(&idle, "idleSince") + SignedDuration::from_secs(1)).await;

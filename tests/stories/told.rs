@@ -151,6 +151,25 @@ pub fn versions(sandbox: &Sandbox<'_>, uid: &str) -> Vec<Seen> {
     sandbox.history().all().into_iter().filter(|seen| seen.uid == uid).collect()
 }
 
+/// Waits until an object is, or was, as it should be, and gives the first such version. For what may be over before anybody
+/// looks.
+pub async fn was(
+    sandbox: &Sandbox<'_>,
+    object: &str,
+    what: &str,
+    is: impl Fn(&DynamicObject) -> bool,
+) -> DynamicObject {
+    let (kind, name) = object.split_once('/').expect("an object is named like lease/a");
+    let is = |seen: &Seen| seen.kind == kind && seen.name == name && is(&seen.object);
+    let seen = sandbox.history().wait_for(&format!("{object} {what}"), is).await;
+    (*seen.object).clone()
+}
+
+/// The same of a phase.
+pub async fn was_in(sandbox: &Sandbox<'_>, object: &str, phase: &str) -> DynamicObject {
+    was(sandbox, object, &format!("in phase {phase}"), |o| crate::support::phase(o) == phase).await
+}
+
 /// The phases that an object has gone through by now.
 pub async fn phases(sandbox: &Sandbox<'_>, object: &str) -> Vec<String> {
     sandbox.history().caught_up().await;

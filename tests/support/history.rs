@@ -121,6 +121,13 @@ impl History {
         phases
     }
 
+    /// Waits until there is, or was, a version that is as it should be, and gives the first; `what` says how. For what may be
+    /// over before anybody looks.
+    pub async fn wait_for(&self, what: &str, is: impl Fn(&Seen) -> bool) -> Seen {
+        self.until(what, |record| record.seen.iter().any(&is)).await;
+        self.all().into_iter().find(|seen| is(seen)).expect("it was there a moment ago")
+    }
+
     /// Fails if any version seen so far is such that something has gone wrong. Call [`Self::caught_up`] first.
     pub fn never(&self, what: &str, wrong: impl Fn(&Seen) -> bool) {
         if let Some(seen) = self.all().iter().find(|seen| wrong(seen)) {
