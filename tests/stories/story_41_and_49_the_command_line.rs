@@ -128,7 +128,7 @@ async fn story_49_until_so_long_from_now_and_until_an_instant() {
     assert_eq!(said.done(), ["relative"]);
 
     // In another zone than ours, and with less than a second.
-    let zoned = in_seconds(5).round(jiff::Unit::Millisecond).unwrap();
+    let zoned = in_seconds(8).round(jiff::Unit::Millisecond).unwrap();
     let written = zoned.display_with_offset(jiff::tz::Offset::constant(2)).to_string();
     assert!(written.ends_with("+02:00"), "{written}");
     let said = drydock(&sandbox, &["lease", "--type", "host", "--until", &written, "absolute"]).await;

@@ -77,6 +77,19 @@ async fn no_error(controller: &ControllerProcess) {
     assert!(!controller.log().contains("panicked"), "{}", controller.log());
 }
 
+/// Gives leases one end, so many seconds from now, and waits until each tells it.
+async fn all_end_in(sandbox: &Sandbox<'_>, seconds: i64, names: &[&str]) -> Timestamp {
+    let end = in_seconds(seconds).round(jiff::Unit::Millisecond).unwrap();
+    for name in names {
+        let edit = json!({"spec": {"expiresAt": end.to_string()}});
+        sandbox.patch(Identity::Admin, name, edit).await;
+    }
+    for name in names {
+        sandbox.wait_for(name, "told when it ends", |l| deadline(l, "Lifetime") == Some(end)).await;
+    }
+    end
+}
+
 async fn until(instant: Timestamp) {
     let left = instant.duration_since(Timestamp::now());
     tokio::time::sleep(left.try_into().unwrap_or_default()).await;
@@ -87,13 +100,14 @@ async fn until(instant: Timestamp) {
 async fn story_46_a_command_wins_over_a_deletion_over_the_other_side_over_a_deadline() {
     let (sandbox, mut controller) = alone("story-46-order").await;
     apply(&sandbox, &hosts(3, json!({}))).await;
-    let end = in_seconds(6);
-    for name in ["all", "deleted", "expired"] {
-        apply(&sandbox, &lease(name, json!({"expiresAt": end.to_string()}))).await;
-        sandbox.wait_phase(&format!("lease/{name}"), "Active").await;
+    let names = ["lease/all", "lease/deleted", "lease/expired"];
+    for name in names {
+        apply(&sandbox, &lease(name.trim_start_matches("lease/"), json!({}))).await;
+        sandbox.wait_phase(name, "Active").await;
     }
-    assert!(Timestamp::now() < end, "the machine is too slow for this story: give it more time");
+    let end = all_end_in(&sandbox, 8, &names).await;
     controller.sigstop();
+    assert!(Timestamp::now() < end, "the machine is too slow for this story: give it more time");
     command(&sandbox, "lease/all", json!({"id": "r1", "type": "Release"})).await;
     for name in ["all", "deleted"] {
         sandbox.delete(Identity::Admin, &format!("lease/{name}")).await;
@@ -122,17 +136,16 @@ async fn story_46_released_deleted_expired_and_taken_away_in_one_instant_there_i
     const HOSTS: usize = 8;
     let (sandbox, controller) = alone("story-46").await;
     apply(&sandbox, &hosts(HOSTS, json!({}))).await;
-    let end = in_seconds(8);
     let names: Vec<String> = (1..=HOSTS).map(|n| format!("lease/l{n}")).collect();
     for name in &names {
-        let name = name.trim_start_matches("lease/");
-        apply(&sandbox, &lease(name, json!({"expiresAt": end.to_string()}))).await;
+        apply(&sandbox, &lease(name.trim_start_matches("lease/"), json!({}))).await;
     }
     let mut resources = vec![];
     for name in &names {
         let active = sandbox.wait_phase(name, "Active").await;
         resources.push(format!("resource/{}", crate::told::bound_to(&active)));
     }
+    let end = all_end_in(&sandbox, 8, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert!(Timestamp::now() < end, "the machine is too slow for this story: give it more time");
     until(end).await;
     let release = || vec![json!({"id": "r1", "type": "Release"})];

@@ -52,7 +52,7 @@ async fn consumed(sandbox: &Sandbox<'_>, id: &str) -> Timestamp {
 async fn story_50_a_resource_that_is_told_to_end_takes_its_lease_with_it() {
     let (sandbox, _controller) = alone("story-50-at").await;
     leased(&sandbox, json!({}), json!({"ttl": "1h"})).await;
-    let at = in_seconds(4);
+    let at = in_seconds(5);
     expires(&sandbox, "e1", json!({"at": at.to_string()})).await;
     // The API keeps microseconds, rounded up.
     let at = instant(&sandbox.get(RESOURCE).await, "expiresAt");
