@@ -197,7 +197,19 @@ impl Inner {
     fn start(task: &str) -> Inner {
         use std::io::BufRead as _;
         use std::os::unix::process::CommandExt as _;
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        // Whoever started these tests in the background has them ignore ^C, and what they start, too: there env(1) takes that
+        // back, where it can.
+        let exe = std::env::current_exe().unwrap();
+        let default = ["--default-signal=INT"];
+        let can = Command::new("env").args(default).arg("true").stderr(Stdio::null()).status();
+        let mut command = if can.is_ok_and(|status| status.success()) {
+            let mut command = Command::new("env");
+            command.args(default).arg(exe);
+            command
+        } else {
+            Command::new(exe)
+        };
+        let mut process = command
             .args(["--exact", "inner", "--nocapture", "--test-threads=1"])
             .env("DRYDOCK_TEST_INNER", task)
             .stdout(Stdio::piped())
@@ -243,7 +255,7 @@ impl Inner {
                 break;
             }
             let waited = start.elapsed();
-            assert!(waited < Duration::from_secs(30), "{:?} or {} stay", self.pids, self.folder.display());
+            assert!(waited < Duration::from_secs(60), "{:?} or {} stay", self.pids, self.folder.display());
             std::thread::sleep(Duration::from_millis(10));
         }
         assert!(!self.process.wait().unwrap().success());

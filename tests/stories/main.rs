@@ -8,10 +8,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod told;
-mod people;
-mod on_time;
 mod effects;
+mod on_time;
+mod people;
+mod told;
 
 mod activation;
 mod as_kubectl_sees_it;
