@@ -151,3 +151,39 @@ async fn story_50_an_end_in_the_past_is_now_and_the_next_lease_gets_a_new_resour
         sandbox.history().of(RESOURCE).into_iter().find(|s| s.object.data["status"]["commands"][0]["id"] == "e1");
     assert_eq!(condition(&consumed.unwrap().object, "Released"), ("True", "Expired"));
 }
+
+/// A pass at every moment before the end, and none of them takes it for the end: a timer that is on time proves nothing.
+#[tokio::test]
+async fn story_50_however_often_they_are_looked_at_neither_ends_early() {
+    let (sandbox, _controller) = alone("story-50-looked-at").await;
+    apply(&sandbox, &hosts(2, json!({}))).await;
+    for name in ["a", "b"] {
+        apply(&sandbox, &lease(name, json!({}))).await;
+        sandbox.wait_phase(&format!("lease/{name}"), "Active").await;
+    }
+    let at = in_seconds(5);
+    expires(&sandbox, "e1", json!({"at": at.to_string()})).await;
+    let on_other = if crate::told::bound_to(&sandbox.get("lease/a").await) == "pool--h1" { "b" } else { "a" };
+    let own = format!("lease/{on_other}");
+    sandbox.patch(Identity::Admin, &own, json!({"spec": {"expiresAt": at.to_string()}})).await;
+
+    let mut looks = 0;
+    loop {
+        let label = json!({"metadata": {"labels": {"looks": looks.to_string()}}});
+        let (lease, resource) = tokio::join!(
+            sandbox.try_patch(Identity::Admin, &own, label.clone()),
+            sandbox.try_patch(Identity::Admin, RESOURCE, label)
+        );
+        lease.expect("a destroyed lease stays for a while");
+        if resource.is_err() {
+            break; // it is gone
+        }
+        looks += 1;
+    }
+    assert!(looks > 20, "{looks} are few");
+    sandbox.wait_phase(&own, "Destroyed").await;
+    // What is written has microseconds, rounded up; `at` may be finer.
+    released_at(&sandbox, &own, at).await;
+    released_at(&sandbox, RESOURCE, at).await;
+    holds_throughout(&sandbox).await;
+}
