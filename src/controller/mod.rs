@@ -17,7 +17,10 @@ mod steps;
 mod watches;
 mod writer;
 
-use crate::{driver::Drivers, lifecycle::matching::SharedNamespaces};
+use crate::{
+    driver::{Attachment, Drivers},
+    lifecycle::matching::SharedNamespaces,
+};
 use clock::{ClockHandle, SystemClock};
 use index::Index;
 use metrics::Metrics;
@@ -114,6 +117,13 @@ pub async fn run_on(
     let (events, publisher) = events::queue(client.clone(), clock.clone(), metrics.clone(), &instance);
     let index = Index::new(drivers.clone(), SharedNamespaces::new(&options.shared_namespaces));
     let shell = Shell::new(clock.clone(), client.clone(), drivers, index, metrics, events, options.namespaces.clone());
+    let woken = Arc::downgrade(&shell);
+    let wake: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid| {
+        if let Some(shell) = woken.upgrade() {
+            shell.wake(uid);
+        }
+    });
+    shell.drivers.attach(&Attachment { client: client.clone(), wake });
     let health = Arc::new(watches::Health::default());
     let standing_by = Arc::new(AtomicBool::new(options.leader_elect));
     let probes = http::Probes { shell: shell.clone(), health: health.clone(), standing_by: standing_by.clone() };

@@ -12,8 +12,9 @@ use super::{
     writer::{RequestError, Writer},
 };
 use crate::{
-    api::{Duration, MicroTime},
+    api::{Duration, MicroTime, step::Observed},
     driver::Drivers,
+    lifecycle::{EventDraft, EventKind},
 };
 use futures::FutureExt as _;
 use kube::Client;
@@ -166,6 +167,25 @@ impl Shell {
     /// Whether objects of this namespace are watched: only then may they stand in the index.
     pub fn is_watched(&self, namespace: &str) -> bool {
         self.namespaces.is_empty() || self.namespaces.iter().any(|watched| watched == namespace)
+    }
+
+    /// Has the object of this UID looked at, whatever kind it is of.
+    pub fn wake(self: &Arc<Self>, uid: &str) {
+        let key = super::lock(&self.index).key_of(uid);
+        if let Some(key) = key {
+            self.trigger(key);
+        }
+    }
+
+    /// Tells what somebody has done to an environment, as its driver has seen it.
+    pub fn tell_news(&self, about: &kube::api::ObjectMeta, kind: &str, observed: Option<&Observed>) {
+        let warning = |message: &String| EventDraft {
+            kind: EventKind::Warning,
+            reason: "ObjectChanged".into(),
+            message: message.clone(),
+        };
+        let news = observed.map(|o| o.news.iter().map(warning).collect()).unwrap_or_default();
+        self.events.publish(kind, about, news);
     }
 
     /// So long from now.

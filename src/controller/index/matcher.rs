@@ -44,6 +44,7 @@ impl Pool {
     pub(super) fn may_build(&self, now: MicroTime) -> bool {
         // B1: creates nothing before its own object was read with the finalizer.
         has_finalizer(&self.object.metadata)
+            && pool::is_judged(&self.object)
             && pool::grants(&self.object, SlotState::Current)
             && self.next_build_at.is_none_or(|at| at <= now)
     }
@@ -370,7 +371,7 @@ impl Index {
         }
     }
 
-    fn offer_all(&mut self, blueprint: &ObjectKey, now: MicroTime) {
+    pub(super) fn offer_all(&mut self, blueprint: &ObjectKey, now: MicroTime) {
         let Some(pool) = self.blueprints.get(blueprint) else { return };
         for resource in self.owned.get(uid(&pool.object.metadata)).cloned().unwrap_or_default() {
             self.offer(&resource, now);

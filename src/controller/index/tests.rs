@@ -163,7 +163,8 @@ impl World {
             let Some(around) = self.index.around_lease(object, self.now) else { return };
             let driver = self.index.drivers.named("hosts").cloned();
             let decision = {
-                let surroundings = passes::lease::surroundings(&around, &known, driver.as_ref(), &reports);
+                let asked = passes::lease::ask(&around).now_or_never().unwrap();
+                let surroundings = passes::lease::surroundings(&around, &known, driver.as_ref(), &reports, &asked);
                 lifecycle::lease::decide(&around.lease, &surroundings, self.now)
             };
             if decision.reads.contains(&Read::BoundResource) {
@@ -193,7 +194,8 @@ impl World {
         while let Some(around) = self.index.around_resource(object, self.now) {
             offered.clone_from(&around.offered);
             let decision = {
-                let surroundings = passes::resource::surroundings(&around, &known, &reports);
+                let asked = passes::resource::ask(&around, &known).now_or_never().unwrap();
+                let surroundings = passes::resource::surroundings(&around, &known, &reports, &asked);
                 lifecycle::resource::decide(&around.held.resource, &surroundings, self.now)
             };
             if let Some(read) = decision.reads.first() {

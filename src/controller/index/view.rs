@@ -120,7 +120,7 @@ impl Index {
         let building = building.filter_map(|r| Some(self.pool_of(self.resources.get(r)?)?.0.clone()));
         let takes_no_time = |blueprint: ObjectKey| {
             let pool = self.blueprints.get(&blueprint)?;
-            Some(self.drivers.of_blueprint(&pool.object)?.free_steps().build)
+            Some(self.drivers.of_blueprint(&pool.object)?.free_steps(Some(&pool.object), None).build)
         };
         // Who takes what is free now or gives up has nothing to lose by waiting for it.
         (just_come || queue::gives_up_at_once(lease))
@@ -141,7 +141,7 @@ impl Index {
                 admission,
                 slots: pool.slots.as_ref().map(|slots| slots.as_slice()),
                 building: ordered || in_flight.is_some(),
-                failing: in_flight.and_then(|r| pool::failure(r)),
+                failing: in_flight.and_then(|r| pool::failure(r)).or(pool::unsound(&pool.object)),
                 next_build_at: pool.next_build_at.filter(|at| *at > now),
             };
             Some(matching::standing(&lease.spec, &candidate))
@@ -199,6 +199,7 @@ impl Index {
             counts: pool.counts,
             waiting: pool.queue.values().map(|class| i64::try_from(class.len()).unwrap_or(0)).sum(),
             resources_left: None,
+            trouble: None,
             unsupported: driver.is_none().then(|| {
                 format!("this controller has no driver {}: nothing is built", crate::driver::name_in(&pool.object))
             }),

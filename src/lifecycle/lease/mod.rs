@@ -9,7 +9,7 @@ use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
     conditions::{self, Truth},
     deadline::{self, End},
-    has_finalizer, is_deleting,
+    has_finalizer, health, is_deleting,
     matching::Rung,
     queue, report_of, teardown, uid,
 };
@@ -17,7 +17,7 @@ use crate::api::{
     Blueprint, DeadlineName, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase,
     blueprint::LeasePolicy,
     lease::ResourceRef,
-    step::{Answer, EffectKey, Facts, FreeSteps, Report, Step, StepKind},
+    step::{Answer, EffectKey, Facts, FreeSteps, Observed, Report, Step, StepKind},
 };
 
 /// What a lease's pass sees around it.
@@ -31,6 +31,8 @@ pub struct Surroundings<'a> {
     pub waiting: Waiting,
     /// What came of the steps that were wanted.
     pub reports: &'a [Report],
+    /// How what was activated for it is by now, where its driver knows.
+    pub observed: Option<&'a Observed>,
 }
 
 /// A claim on a resource in the cache: with it a lease may be bound, for a claim cannot be dropped while its lease may
@@ -43,8 +45,8 @@ pub struct Granted<'a> {
     pub blueprint: Option<&'a Blueprint>,
     /// Which steps of its driver are free of outside effects.
     pub free: FreeSteps,
-    /// Its driver's name.
-    pub driver: &'a str,
+    /// What the teardown of this lease needs, to be put on record as it is bound.
+    pub intent: serde_json::Value,
     /// The attempt that the claim is for.
     pub attempt: i64,
 }
@@ -112,6 +114,7 @@ pub fn decide(lease: &Lease, around: &Surroundings<'_>, now: MicroTime) -> Decis
     }
     pass.other_side();
     pass.clocks();
+    pass.look_at_it();
     pass.step();
     pass.close()
 }
@@ -157,6 +160,8 @@ struct Pass<'a> {
     wakes: Vec<MicroTime>,
     events: Vec<EventDraft>,
     urgency: Urgency,
+    /// What its activation has said that it waits for.
+    waits_for: Option<String>,
     /// What of an edit was not granted; told with the deadline.
     cut: Option<String>,
     /// Why the lease waits, where this pass sent it back.
@@ -182,6 +187,7 @@ impl<'a> Pass<'a> {
             wakes: Vec::new(),
             events: Vec::new(),
             urgency: Urgency::Later,
+            waits_for: None,
             cut: None,
             sent_back: false,
         };
@@ -340,8 +346,8 @@ impl<'a> Pass<'a> {
             uid: uid(meta).to_owned(),
         });
         self.be_bound(granted.resource, granted.blueprint, granted.free);
-        // Whose teardown it is must be known when resource and Blueprint are gone.
-        self.next.built = Some(serde_json::json!({"driver": granted.driver}));
+        // Everything that a teardown needs is on record before the first effect outside (api.md, 6), whose it is above all.
+        self.next.built = Some(granted.intent.clone());
         self.phase = LeasePhase::Acquired;
         self.next.acquired_at = Some(self.now);
         self.next.queue_position = None;
@@ -457,6 +463,18 @@ impl<'a> Pass<'a> {
         self.next.acquired_at.unwrap_or(self.now).after(timeout)
     }
 
+    /// What has become of it, or of its resource, while it is held is told; nothing is done about it.
+    fn look_at_it(&mut self) {
+        let (LeasePhase::Active, Some(observed)) = (self.phase, self.around.observed) else { return };
+        let beneath = self.bound.and_then(|resource| {
+            let ready = conditions::get(&resource.status.as_ref()?.conditions, "Ready");
+            let ready = ready.filter(|ready| ready.reason == "ObjectLost")?;
+            Some(format!("of its Resource {}: {}", resource.metadata.name.as_deref()?, ready.message))
+        });
+        let lost = observed.lost.clone().or(beneath);
+        self.events.extend(health::tell(&mut self.next.conditions, self.now, lost.as_deref()));
+    }
+
     // The driver's step
 
     fn step(&mut self) {
@@ -488,7 +506,12 @@ impl<'a> Pass<'a> {
                 return self.tear_down();
             }
             Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
-            Some(Answer::Again(_) | Answer::Need(_)) | None => {}
+            Some(Answer::Again(wait)) => {
+                self.next.failure = None;
+                self.next.built = wait.built.clone().or(self.next.built.take());
+                self.waits_for = Some(wait.why.clone());
+            }
+            Some(Answer::Need(_)) | None => {}
         }
         // L7: after Acquired is on record and before the first call, one quorum read of the resource and its claim.
         let on_record = self.on_record.phase == Some(LeasePhase::Acquired);
@@ -529,7 +552,11 @@ impl<'a> Pass<'a> {
                 self.next.failure = Some(failure.clone());
                 self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
             }
-            Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
+            Some(Report { answer: Answer::Again(wait), .. }) => {
+                self.next.built = wait.built.clone().or(self.next.built.take());
+                teardown::waits(&mut self.next.conditions, self.now, &wait.why);
+            }
+            Some(Report { answer: Answer::Need(_), .. }) | None => {
                 teardown::goes_on(&mut self.next.conditions, self.now);
             }
         }

@@ -8,14 +8,14 @@ mod tests;
 use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
     conditions::{self, Truth},
-    deadline, has_finalizer, is_deleting,
+    deadline, has_finalizer, health, is_deleting,
     pool::{self, SlotState},
     report_of, teardown, uid,
 };
 use crate::api::{
     Blueprint, Claim, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
     blueprint::{LeasePolicy, Recycle, ResourcePolicy},
-    step::{Answer, EffectKey, Facts, FreeSteps, Report, Step, StepKind},
+    step::{Answer, EffectKey, Facts, FreeSteps, Observed, Report, Step, StepKind},
 };
 
 /// What a resource's pass sees around it.
@@ -41,6 +41,8 @@ pub struct Surroundings<'a> {
     pub intent: Option<serde_json::Value>,
     /// What came of the steps that were wanted.
     pub reports: &'a [Report],
+    /// How what was built is by now, where its driver knows.
+    pub observed: Option<&'a Observed>,
 }
 
 /// A resource's Blueprint.
@@ -121,6 +123,7 @@ pub fn decide(resource: &Resource, around: &Surroundings<'_>, now: MicroTime) ->
     pass.drop_claims();
     pass.drain();
     pass.clocks();
+    pass.look_at_it();
     pass.step();
     pass.grant();
     pass.close()
@@ -138,6 +141,8 @@ struct Pass<'a> {
     policy: ResourcePolicy,
     lease_policy: LeasePolicy,
     step: Option<StepOrder>,
+    /// What its build has said that it waits for.
+    waits_for: Option<String>,
     reads: Vec<Read>,
     wakes: Vec<MicroTime>,
     events: Vec<EventDraft>,
@@ -161,6 +166,7 @@ impl<'a> Pass<'a> {
             policy: blueprint.map(|b| b.spec.resource.clone()).unwrap_or_default(),
             lease_policy: blueprint.map(|b| b.spec.lease.clone()).unwrap_or_default(),
             step: None,
+            waits_for: None,
             reads: Vec::new(),
             wakes: Vec::new(),
             events: Vec::new(),
@@ -318,6 +324,18 @@ impl<'a> Pass<'a> {
         self.policy.teardown_timeout.unwrap_or(deadline::TEARDOWN_TIMEOUT)
     }
 
+    /// What has become of it meanwhile is told, not mended: whoever did it may have meant it. One that nobody holds, and
+    /// that cannot become whole again, is replaced.
+    fn look_at_it(&mut self) {
+        let Some(observed) = self.around.observed.filter(|_| self.phase == ResourcePhase::Active) else { return };
+        match &observed.lost {
+            Some(why) if observed.for_good && self.next.claims.is_empty() => {
+                self.over(ResourcePhase::Broken, "Lost", why);
+            }
+            lost => self.events.extend(health::tell(&mut self.next.conditions, self.now, lost.as_deref())),
+        }
+    }
+
     // The driver's step
 
     fn step(&mut self) {
@@ -345,7 +363,12 @@ impl<'a> Pass<'a> {
                 return self.tear_down();
             }
             Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
-            Some(Answer::Again(_) | Answer::Need(_)) | None => {}
+            Some(Answer::Again(wait)) => {
+                self.next.failure = None;
+                self.next.built = wait.built.clone().or(self.next.built.take());
+                self.waits_for = Some(wait.why.clone());
+            }
+            Some(Answer::Need(_)) | None => {}
         }
         // R1 and R2: before the first call, and before Active.
         if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) {
@@ -416,7 +439,11 @@ impl<'a> Pass<'a> {
                 self.next.failure = Some(failure.clone());
                 self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
             }
-            Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
+            Some(Report { answer: Answer::Again(wait), .. }) => {
+                self.next.built = wait.built.clone().or(self.next.built.take());
+                teardown::waits(&mut self.next.conditions, self.now, &wait.why);
+            }
+            Some(Report { answer: Answer::Need(_), .. }) | None => {
                 if self.on_record.claims.is_empty() {
                     teardown::goes_on(&mut self.next.conditions, self.now);
                 } else {
@@ -453,7 +480,8 @@ impl<'a> Pass<'a> {
     fn grant(&mut self) {
         let Some(blueprint) = self.blueprint else { return };
         let deleting = is_deleting(&self.resource.metadata);
-        if self.phase != ResourcePhase::Active || deleting || !pool::grants(blueprint, self.around.slot) {
+        let lost = health::is_lost(&self.next.conditions);
+        if self.phase != ResourcePhase::Active || deleting || lost || !pool::grants(blueprint, self.around.slot) {
             return;
         }
         let once = self.lease_policy.recycle == Recycle::Destroy;

@@ -33,6 +33,7 @@ pub struct Scene {
     pub free: FreeSteps,
     pub intent: Option<serde_json::Value>,
     pub reports: Vec<Report>,
+    pub observed: Option<Observed>,
 }
 
 /// Something that happens to a resource, or to what it sees.
@@ -100,6 +101,7 @@ impl Scene {
             free: FreeSteps::default(),
             intent: Some(serde_json::json!({"driver": "webhook"})),
             reports: Vec::new(),
+            observed: None,
         }
     }
 
@@ -165,6 +167,7 @@ impl Scene {
             free: self.free,
             intent: self.intent.clone(),
             reports: &self.reports,
+            observed: self.observed.as_ref(),
         };
         decide(&self.resource, &around, now)
     }
