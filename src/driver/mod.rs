@@ -2,10 +2,14 @@
 //! sees a client for our API group, and never writes it. Knows `api` only (and `expression`, once there is one).
 
 pub mod hosts;
+pub mod objects;
 
-use crate::api::{
-    Blueprint, Lease, Resource,
-    step::{Answer, EffectKey, FreeSteps, Observed, Slot},
+use crate::{
+    api::{
+        Blueprint, Lease, Resource,
+        step::{Answer, EffectKey, FreeSteps, Observed, Slot},
+    },
+    expression,
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
@@ -117,7 +121,8 @@ pub struct Drivers(Vec<Arc<dyn Driver>>);
 impl Drivers {
     /// Those that come with Drydock.
     pub fn standard() -> Self {
-        Self(vec![Arc::new(hosts::Hosts)])
+        let evaluator = Arc::new(expression::Threads::default());
+        Self(vec![Arc::new(hosts::Hosts), Arc::new(objects::Objects::new(evaluator))])
     }
 
     /// One more; the newest of a name counts.
