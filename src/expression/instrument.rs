@@ -132,9 +132,10 @@ fn inside_call(CallExpr { func_name, target, args }: CallExpr) -> Result<CallExp
         | operators::NEGATE => (None, None),
         operators::INDEX => (None, Some(meter::INDEX)),
         operators::ADD => (Some(meter::COPIED), Some(meter::APPENDED)),
-        // A comparison with a single value is done at the first look.
-        operators::EQUALS | operators::NOT_EQUALS if args.iter().any(is_literal) => (None, None),
-        operators::IN => (Some(meter::READ), Some(meter::SEARCHED)),
+        // A comparison with a single value is done at the first look. Not so the other way round: a number that is
+        // compared with a list makes an error with a copy of it, to find that they are not equal.
+        operators::EQUALS | operators::NOT_EQUALS if args.last().is_some_and(is_literal) => (None, None),
+        operators::IN => (None, None), // see below
         operators::EQUALS
         | operators::NOT_EQUALS
         | operators::LESS
@@ -152,6 +153,8 @@ fn inside_call(CallExpr { func_name, target, args }: CallExpr) -> Result<CallExp
         Some(name) => through(name, expr),
         None => expr,
     };
+    // A search costs as much as the product of both sides, so it is done by a function that sees both.
+    let func_name = if func_name == operators::IN { meter::IN.to_owned() } else { func_name };
     Ok(CallExpr {
         target: match target {
             Some(target) => Some(Box::new(through(Some(meter::GIVEN), inside(*target)?))),

@@ -15,7 +15,7 @@ use cel::{
     DeclarationError, Env, ExecutionError,
     common::{
         functions::Function,
-        types::{CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelString, DYN_TYPE, INT_TYPE},
+        types::{CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelString, DYN_TYPE, INT_TYPE},
         value::{CowVal, Val},
     },
 };
@@ -42,8 +42,8 @@ pub(super) const COPIED: &str = "@copied";
 pub(super) const APPENDED: &str = "@appended";
 /// A value is about to be looked through.
 pub(super) const READ: &str = "@read";
-/// A value is about to be searched: a list is looked through, a map is not.
-pub(super) const SEARCHED: &str = "@searched";
+/// The operator `in`, with its cost.
+pub(super) const IN: &str = "@metered_in";
 /// A value is about to be given to a function: texts are looked through.
 pub(super) const GIVEN: &str = "@given";
 /// A value is about to be an index.
@@ -121,18 +121,12 @@ pub(super) fn steps() -> u64 {
 pub(super) fn environment() -> Result<Arc<Env>, EvaluationError> {
     static ENVIRONMENT: LazyLock<Result<Arc<Env>, DeclarationError>> = LazyLock::new(|| {
         let mut env = Env::default().with_optional_support(false).with_stdlib();
-        let own: [(&str, Function); 7] = [
-            (COPIED, copied),
-            (APPENDED, appended),
-            (READ, read),
-            (SEARCHED, searched),
-            (GIVEN, given),
-            (INDEX, index),
-            (RANGE, range),
-        ];
+        let own: [(&str, Function); 6] =
+            [(COPIED, copied), (APPENDED, appended), (READ, read), (GIVEN, given), (INDEX, index), (RANGE, range)];
         for (name, function) in own {
             env.add_overload(name, name, vec![DYN_TYPE], function)?;
         }
+        env.add_overload(IN, IN, vec![DYN_TYPE, DYN_TYPE], is_in)?;
         env.add_overload(ROUND, ROUND, vec![DYN_TYPE, INT_TYPE], round)?;
         Ok(Arc::new(env))
     });
@@ -166,12 +160,21 @@ fn range<'b, 'v>(args: Given<'b, 'v>) -> Returned<'b, 'v> {
     Ok(value)
 }
 
-fn searched<'b, 'v>(args: Given<'b, 'v>) -> Returned<'b, 'v> {
-    let value = first(args)?;
-    if value.downcast_ref::<CelMap>().is_none() {
-        go_through(value.as_ref(), Purpose::Read);
+/// A number that is compared with something else than a number makes an error with a copy of that, so what is sought
+/// may be copied for each element of a list. In a map a key is found at once.
+fn is_in<'b, 'v>(args: Given<'b, 'v>) -> Returned<'b, 'v> {
+    let [sought, among] = args.as_slice() else { return Err(ExecutionError::MissingArgumentOrTarget) };
+    let before = USED.get().steps;
+    go_through(sought.as_ref(), Purpose::Read);
+    let once = USED.get().steps - before;
+    if let Some(list) = among.downcast_ref::<CelList>() {
+        go_through(among.as_ref(), Purpose::Read);
+        use_up(once.saturating_mul(list.inner().len() as u64), 0);
     }
-    Ok(value)
+    let types = || [sought, among].map(|value| value.get_type().name().to_owned()).to_vec();
+    let mismatch = || ExecutionError::no_such_overload("in", types());
+    let found = among.as_container().ok_or_else(mismatch)?.contains(sought.as_ref()).map_err(|_| mismatch())?;
+    Ok(CowVal::owned(CelBool::from(found)))
 }
 
 fn given<'b, 'v>(args: Given<'b, 'v>) -> Returned<'b, 'v> {

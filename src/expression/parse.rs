@@ -72,8 +72,8 @@ const TYPES: [&str; 11] =
 
 /// Parses a text, checks the limits, and puts the meters in.
 ///
-/// The parser is the crate's hand-written one. Its other one, made by ANTLR, guesses how to go on from all that it has
-/// ever read, and keeps that: its time and memory have no bound that could be named here.
+/// The parser is the crate's hand-written one, whose time grows with the text. The crate's other one, made by ANTLR, keeps
+/// what it learns from every text for the whole process: its memory has no bound that could be named here.
 pub(super) fn parse(source: &str) -> Result<Expression, Invalid> {
     if source.len() > MAX_BYTES {
         return Err(Invalid::TooLong(source.len()));

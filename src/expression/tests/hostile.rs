@@ -10,7 +10,7 @@ use super::{evaluate, full, parse, usual};
 use crate::expression::{EvaluationError, Evaluator, Invalid, MAX_BYTES, Threads};
 
 /// Each must be stopped: by its steps or its memory.
-const HOSTILE: [(&str, &str); 14] = [
+const HOSTILE: [(&str, &str); 16] = [
     ("two macros over all there is", "ns.all(a, ns.all(b, a + b >= 0))"),
     ("one after the other inside", "ns.map(a, ns.map(b, b)).map(c, size(c))"),
     (
@@ -26,6 +26,8 @@ const HOSTILE: [(&str, &str); 14] = [
     ("copies in a map", "ns.map(b, {1:ts,2:ts,3:ts,4:ts,5:ts,6:ts,7:ts,8:ts})"),
     ("comparing all with all", "ls.all(a, ls.all(b, ls == ls && ls == ls))"),
     ("searching for what is not there", "ns.all(a, !(-1 in ns))"),
+    ("searching numbers for a list", "ns.all(a, !([ns, ns] in ns))"),
+    ("a number and a list", "ns.all(a, 1 != ns)"),
     ("errors in every round that || takes", "ns.all(a, ns.all(b, 1 / 0 == 1) || true)"),
     ("errors that hold all there is", "ns.all(a, ts.all(b, m < 1 || true))"),
     ("an index that is none", "ns.all(a, ns[0.5] == 1 || true)"),
