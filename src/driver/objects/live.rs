@@ -12,7 +12,7 @@ use super::{
 use futures::StreamExt as _;
 use kube::{
     Client,
-    api::{Api, DynamicObject},
+    api::{Api, DynamicObject, TypeMeta},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
@@ -75,9 +75,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// An object as the API server gave it.
-    pub fn of(object: DynamicObject) -> Self {
+    /// An object as the API server gave it. In a list it does not say its kind.
+    pub fn of(mut object: DynamicObject, kind: &Kind) -> Self {
         let fields = fields(&object);
+        object.types = Some(TypeMeta { api_version: kind.api_version.clone(), kind: kind.kind.clone() });
         let value = Arc::new(super::plan::seen(serde_json::to_value(object).unwrap_or_default()));
         Self { value, fields }
     }
@@ -143,7 +144,9 @@ impl Live {
             watch.owners.insert(owner.to_owned());
             watch.unneeded_since = None;
             match watch.denied_at {
-                Some(at) if at.elapsed() > DENIED => *watch = Watch { owners: watch.owners.clone(), ..self.begin(world, scope) },
+                Some(at) if at.elapsed() > DENIED => {
+                    *watch = Watch { owners: watch.owners.clone(), ..self.begin(world, scope) }
+                }
                 Some(_) => continue,
                 None => {}
             }
@@ -225,7 +228,7 @@ async fn watch(live: Weak<Live>, client: Client, kinds: Arc<Kinds>, scope: Scope
     while let Some(event) = events.next().await {
         let Some(live) = live.upgrade() else { return };
         match event {
-            Ok(event) => live.note(&scope, |watch| see(watch, event)),
+            Ok(event) => live.note(&scope, |watch| see(watch, event, &scope.kind)),
             Err(error) if is_forbidden(&error) => {
                 tracing::debug!(account = %scope.account, kind = scope.kind.kind, "may not be watched: {error}");
                 return live.note(&scope, |watch| {
@@ -239,7 +242,7 @@ async fn watch(live: Weak<Live>, client: Client, kinds: Arc<Kinds>, scope: Scope
 }
 
 /// Takes in an event. Returns whose objects have changed.
-fn see(watch: &mut Watch, event: Event<DynamicObject>) -> BTreeSet<String> {
+fn see(watch: &mut Watch, event: Event<DynamicObject>, kind: &Kind) -> BTreeSet<String> {
     let identity = |object: &DynamicObject| {
         let owner = object.metadata.labels.as_ref()?.get(OWNER)?.clone();
         Some((object.metadata.uid.clone()?, owner))
@@ -251,7 +254,7 @@ fn see(watch: &mut Watch, event: Event<DynamicObject>) -> BTreeSet<String> {
         }
         Event::InitApply(object) => {
             if let Some((uid, owner)) = identity(&object) {
-                watch.listed.insert(uid, (owner, Seen::of(object)));
+                watch.listed.insert(uid, (owner, Seen::of(object, kind)));
             }
             BTreeSet::new()
         }
@@ -261,7 +264,7 @@ fn see(watch: &mut Watch, event: Event<DynamicObject>) -> BTreeSet<String> {
             watch.owners.clone()
         }
         Event::Apply(object) => identity(&object).map_or(BTreeSet::new(), |(uid, owner)| {
-            watch.seen.insert(uid, (owner.clone(), Seen::of(object)));
+            watch.seen.insert(uid, (owner.clone(), Seen::of(object, kind)));
             [owner].into()
         }),
         Event::Delete(object) => identity(&object).map_or(BTreeSet::new(), |(uid, owner)| {

@@ -103,7 +103,7 @@ impl Workshop {
             }
             match self.make_one(kind, &work, &client, &record, &made, object).await {
                 Ok(object) => {
-                    let seen = Seen::of(object.clone());
+                    let seen = Seen::of(object.clone(), &made.kind);
                     record.objects[n].uid = object.metadata.uid;
                     record.objects[n].fields = seen.fields.clone();
                     new.insert(n, seen);
@@ -162,12 +162,7 @@ impl Workshop {
     }
 
     /// How the objects of a record are: as they were just made, as their watch shows them, or as they are read.
-    async fn look(
-        &self,
-        work: &Work,
-        record: &Record,
-        new: BTreeMap<usize, Seen>,
-    ) -> Result<Sights, kube::Error> {
+    async fn look(&self, work: &Work, record: &Record, new: BTreeMap<usize, Seen>) -> Result<Sights, kube::Error> {
         let mut sights = Sights { seen: new, gone: Vec::new(), not_yet: false, polled: false };
         let owner = owner_of(&work.key);
         for (n, made) in record.objects.iter().enumerate() {
@@ -195,7 +190,7 @@ impl Workshop {
             let namespace = made.namespace.as_deref().unwrap_or(&record.account.namespace);
             match in_time(known.api(client, namespace).get_opt(&made.name)).await? {
                 Some(found) if found.metadata.uid == made.uid => {
-                    sights.seen.insert(n, Seen::of(found));
+                    sights.seen.insert(n, Seen::of(found, &made.kind));
                 }
                 _ => sights.gone.push(n),
             }
@@ -280,8 +275,7 @@ impl Workshop {
                 return None;
             }
         };
-        let mut observed =
-            Observed { look_again: sights.polled.then_some(LOOK_AGAIN), ..Observed::default() };
+        let mut observed = Observed { look_again: sights.polled.then_some(LOOK_AGAIN), ..Observed::default() };
         for (n, seen) in &sights.seen {
             let made = &record.objects[*n];
             if made.fields.is_some() && seen.fields != made.fields && self.is_news(made, seen.fields.as_deref()) {

@@ -331,4 +331,3 @@ pub fn labels_of(key: &EffectKey) -> Vec<(&'static str, String)> {
 pub fn owner_of(key: &EffectKey) -> &str {
     key.lease.as_ref().map_or(&key.resource, |(lease, _)| lease)
 }
-
