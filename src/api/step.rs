@@ -120,8 +120,10 @@ pub struct Observed {
     pub lost: Option<String>,
     /// It cannot become again as it should be.
     pub for_good: bool,
-    /// What somebody has done to it, told once, though it matters to nobody.
-    pub news: Vec<String>,
+    /// What somebody has changed of it, told once; it is left so.
+    pub changed: Vec<String>,
+    /// What of it is gone though nothing is lost by that, told once.
+    pub gone: Vec<String>,
     /// Where nothing tells of changes: when to look again.
     pub look_again: Option<Duration>,
 }

@@ -179,13 +179,17 @@ impl Shell {
 
     /// Tells what somebody has done to an environment, as its driver has seen it.
     pub fn tell_news(&self, about: &kube::api::ObjectMeta, kind: &str, observed: Option<&Observed>) {
-        let warning = |message: &String| EventDraft {
-            kind: EventKind::Warning,
-            reason: "ObjectChanged".into(),
-            message: message.clone(),
+        let Some(observed) = observed else { return };
+        let warning = |reason: &'static str| {
+            move |message: &String| EventDraft {
+                kind: EventKind::Warning,
+                reason: reason.into(),
+                message: message.clone(),
+            }
         };
-        let news = observed.map(|o| o.news.iter().map(warning).collect()).unwrap_or_default();
-        self.events.publish(kind, about, news);
+        let changed = observed.changed.iter().map(warning("ObjectChanged"));
+        let gone = observed.gone.iter().map(warning("ObjectLost"));
+        self.events.publish(kind, about, changed.chain(gone).collect());
     }
 
     /// So long from now.

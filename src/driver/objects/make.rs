@@ -279,13 +279,10 @@ impl Workshop {
         for (n, seen) in &sights.seen {
             let made = &record.objects[*n];
             if made.fields.is_some() && seen.fields != made.fields && self.is_news(made, seen.fields.as_deref()) {
-                observed.news.push(format!("{} was changed by somebody; it is left so", made.told()));
+                observed.changed.push(format!("{} was changed by somebody; it is left so", made.told()));
             }
         }
         let gone: Vec<_> = sights.gone.iter().map(|n| &record.objects[*n]).collect();
-        for made in gone.iter().filter(|made| self.is_news(made, None)) {
-            observed.news.push(format!("{} is gone; it is not made again", made.told()));
-        }
         let gone_told = gone.iter().map(|made| format!("{} is gone", made.told())).collect::<Vec<_>>().join("; ");
         let about = self.about(kind, &work).await.ok();
         let judged = about.as_ref().filter(|about| about.plan.judges(work.lease.is_some()));
@@ -311,6 +308,10 @@ impl Workshop {
                 observed.for_good = true;
             }
             None => {}
+        }
+        if observed.lost.is_none() {
+            let news = gone.iter().filter(|made| self.is_news(made, None));
+            observed.gone = news.map(|made| format!("{} is gone; it is not made again", made.told())).collect();
         }
         Some(observed)
     }
