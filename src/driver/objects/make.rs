@@ -297,6 +297,10 @@ impl Workshop {
                     objects: Some(objects),
                 };
                 if let Some(why) = self.not_ready(about, &about_it, work.lease.is_some()).await {
+                    if self.plan(&about.blueprint).await.is_err() {
+                        // It was too slow: that is the Blueprint's trouble, and says nothing of the environment.
+                        return None;
+                    }
                     let gone_told = if gone.is_empty() { String::new() } else { format!("{gone_told}; ") };
                     observed.lost = Some(format!("{gone_told}{why}"));
                     observed.for_good = !gone.is_empty();
