@@ -11,7 +11,10 @@ mod returns;
 
 use super::*;
 use crate::{
-    api::Claim,
+    api::{
+        Claim,
+        step::{Answer, EffectKey, Facts, Step, StepKind},
+    },
     lifecycle::{EventKind, testing::*},
 };
 

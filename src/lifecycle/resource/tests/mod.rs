@@ -12,7 +12,7 @@ mod teardowns;
 
 use super::*;
 use crate::{
-    api::{DeadlineName, LeasePhase, lease::ResourceRef},
+    api::{DeadlineName, LeasePhase, lease::ResourceRef, step::Facts},
     lifecycle::{EventKind, testing::*},
 };
 use std::collections::BTreeMap;
