@@ -111,6 +111,11 @@ pub fn flavours(lease: &LeaseSpec, policy: &ResourcePolicy) -> BTreeMap<String, 
     policy.parameters.iter().filter_map(flavour).collect()
 }
 
+/// The parameters that a resource for nobody is built with.
+pub fn default_flavour(policy: &ResourcePolicy) -> BTreeMap<String, String> {
+    flavours(&LeaseSpec::default(), policy)
+}
+
 fn flavour<'a>(lease: &'a LeaseSpec, policy: &'a ResourcePolicy, name: &str) -> Option<&'a String> {
     lease.parameters.get(name).or_else(|| policy.defaults.get(name))
 }
@@ -163,6 +168,8 @@ pub struct Candidate<'a> {
     pub slots: Option<&'a [Slot]>,
     /// There is a vacant slot that fits, or a resource on its way.
     pub building: bool,
+    /// There is a vacant slot that fits, but this many are being built at once already.
+    pub built_at_once: Option<i64>,
     /// What fails in the resource on its way, and is tried again.
     pub failing: Option<&'a str>,
     /// It must not build before then.
@@ -222,7 +229,12 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
     if candidate.building {
         return (Rung::Building, format!("Blueprint {name} is building one"));
     }
-    (Rung::AtCapacity, format!("Blueprint {name} has all that fits in use"))
+    let clause = match candidate.built_at_once {
+        Some(1) => format!("Blueprint {name} is building for another, and one at a time (limits.maxConcurrentBuilds)"),
+        Some(n) => format!("Blueprint {name} is building for others, {n} at once (limits.maxConcurrentBuilds)"),
+        None => format!("Blueprint {name} has all that fits in use"),
+    };
+    (Rung::AtCapacity, clause)
 }
 
 /// The reason nearest to success, and one clause for each candidate.

@@ -2,7 +2,7 @@
 
 use super::{commands, is_deleting};
 use crate::api::{
-    Blueprint, Claim, Lease, LeasePhase, Resource, ResourcePhase,
+    Blueprint, Claim, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
     blueprint::{Recycle, ResourceCounts},
     step::Slot,
 };
@@ -41,6 +41,24 @@ pub fn failure(resource: &Resource) -> Option<&str> {
     Some(resource.status.as_ref()?.failure.as_ref()?.message.as_str())
 }
 
+/// Since when nobody holds a resource that is idle.
+pub fn idle_since(resource: &Resource) -> MicroTime {
+    let status = resource.status.as_ref();
+    let since = status.and_then(|s| s.idle_since.or(s.activated_at));
+    since.unwrap_or_else(|| MicroTime::from(jiff::Timestamp::UNIX_EPOCH))
+}
+
+/// Whether the Idle clock of a resource that nobody holds runs (api.md, 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleClock {
+    /// Since nobody holds it.
+    Runs,
+    /// Not before: then the pool came to have more than `minReady`.
+    RunsFrom(MicroTime),
+    /// It is one of the `minReady` that the pool keeps.
+    Cleared,
+}
+
 /// Counts one more of a bucket, or with `-1` one less.
 pub fn count(counts: &mut ResourceCounts, bucket: Bucket, by: i64) {
     match bucket {
@@ -73,6 +91,8 @@ pub enum SlotState {
     Disabled,
     /// Its entry was changed.
     Outdated,
+    /// There are more than `maxResources`, and it is one of those that nobody holds.
+    Surplus,
 }
 
 /// How this resource stands to its slot. `slot` is its entry, where the driver lists entries; a counted pool has none,
@@ -186,6 +206,17 @@ mod tests {
         assert_eq!(slot_state(&by_hand, Some(&[slot("h1", "abc", true)])), SlotState::Disabled);
     }
 
+    /// Since when nobody holds it: as recorded, or since there is something to hold.
+    #[test]
+    fn since_when_a_resource_is_idle() {
+        let mut resource = in_phase(ResourcePhase::Active);
+        assert!(idle_since(&resource) < at(0));
+        resource.status.get_or_insert_default().activated_at = Some(at(10));
+        assert_eq!(idle_since(&resource), at(10));
+        resource.status.get_or_insert_default().idle_since = Some(at(20));
+        assert_eq!(idle_since(&resource), at(20));
+    }
+
     /// R4a and R4b, of a claim for the attempt 2. The whole of it is in the tables of a resource.
     #[test]
     fn a_claim_ends_with_its_lease() {
@@ -232,7 +263,7 @@ mod tests {
         let shared = || (in_phase(ResourcePhase::Active), blueprint("limits: {leasesPerResource: 3}"));
         let (resource, three) = shared();
         assert_eq!([0, 2, 3, 9].map(|held| room(&resource, &three, SlotState::Current, held)), [3, 1, 0, 0]);
-        for state in [SlotState::Disabled, SlotState::Outdated] {
+        for state in [SlotState::Disabled, SlotState::Outdated, SlotState::Surplus] {
             assert_eq!(room(&resource, &three, state, 0), 0, "{state:?}");
         }
         for (name, change) in changes {

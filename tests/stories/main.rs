@@ -34,6 +34,7 @@ mod story_24_hosts_that_change;
 mod story_25_to_28_failures;
 mod story_29_hold;
 mod story_30_to_33_the_queue;
+mod story_34_to_36_pools;
 mod story_40_wrong_objects_are_refused;
 mod story_41_and_49_the_command_line;
 mod story_42_killed_and_doubled;

@@ -4,6 +4,7 @@
 mod door;
 mod matcher;
 mod places;
+mod readiness;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -84,12 +85,22 @@ struct Pool {
     /// Entries that an older Blueprint offers.
     taken: Vec<String>,
     counts: ResourceCounts,
+    /// What its resources are built from, in short.
+    template_hash: String,
+    /// Building has effects outside: `maxConcurrentBuilds` holds for it.
+    builds_take_time: bool,
+    /// Resources that are being built.
+    pending: BTreeSet<ObjectKey>,
+    /// Resources that nobody holds, the longest idle first.
+    idle: BTreeSet<(MicroTime, ObjectKey)>,
+    /// `maxResources` was lowered, and there were more when last looked at.
+    shrinking: bool,
     /// Resources with room, the one to be filled first in front.
     free: BTreeSet<(i64, ObjectKey)>,
     /// Leases that may be served by it and have no grant on its way, by what they want.
     queue: BTreeMap<Wants, BTreeMap<Place, ObjectKey>>,
-    /// Slots that its next pass is to build in, and for whom.
-    orders: BTreeMap<String, ObjectKey>,
+    /// Slots that its next pass is to build in, and for whom; for nobody, so that `minReady` are kept ready.
+    orders: BTreeMap<String, Option<ObjectKey>>,
     /// Builds that failed in a row.
     failures: u32,
     /// Why the last of them did.
@@ -215,18 +226,26 @@ impl Index {
         if self.withheld.contains(key) {
             return 0;
         }
-        let uid = crate::lifecycle::uid(&resource.metadata);
-        let ended = |claim: &&crate::api::Claim| {
-            self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))
-        };
-        let held = resource.claims().len() - resource.claims().iter().filter(ended).count();
-        let room = pool::room(resource, &pool.object, slot_state(resource, pool), held);
+        let room = pool::room(resource, &pool.object, self.slot_state(key, resource, pool), self.claims_held(resource));
         room.saturating_sub(self.offers.get(key).map_or(0, Vec::len))
     }
-}
 
-fn slot_state(resource: &Resource, pool: &Pool) -> SlotState {
-    pool::slot_state(resource, pool.slots.as_ref().map(|slots| slots.as_slice()))
+    /// How many of a resource's claims have not ended.
+    fn claims_held(&self, resource: &Resource) -> usize {
+        let uid = crate::lifecycle::uid(&resource.metadata);
+        let ended = |claim: &crate::api::Claim| {
+            self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))
+        };
+        resource.claims().iter().filter(|claim| !ended(claim)).count()
+    }
+
+    /// How a resource stands to its slot, and to its pool as a whole.
+    fn slot_state(&self, key: &ObjectKey, resource: &Resource, pool: &Pool) -> SlotState {
+        match pool::slot_state(resource, pool.slots.as_ref().map(|slots| slots.as_slice())) {
+            SlotState::Current if self.is_surplus(key, pool) => SlotState::Surplus,
+            state => state,
+        }
+    }
 }
 
 /// Adds to a map of sets.

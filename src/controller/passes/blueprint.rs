@@ -84,7 +84,7 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
             }
         }
         if let (Some((slot, lease)), Ok(Made::GoOn)) = (order.make, &outcome) {
-            outcome = make(shell, &view.blueprint, &slot, &lease).await;
+            outcome = make(shell, &view.blueprint, &slot, lease.as_deref()).await;
         }
         settled.push(order.slot);
     }
@@ -105,7 +105,12 @@ enum Made {
 }
 
 /// B1: creates by name only. One that is there already is not this pass's, and never adopted: it is looked at again.
-async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Result<Made, PassError> {
+async fn make(
+    shell: &Arc<Shell>,
+    blueprint: &Blueprint,
+    slot: &Slot,
+    lease: Option<&Lease>,
+) -> Result<Made, PassError> {
     let resource = draft(blueprint, slot, lease);
     match shell.writer.create(&resource).await {
         Ok(made) => shell.see(|index, now| index.see_resource(made, now)),
@@ -135,7 +140,9 @@ async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Le
     Ok(Made::GoOn)
 }
 
-pub(in crate::controller) fn draft(blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Resource {
+/// A Resource that is built for a lease, or for nobody and to be kept ready.
+pub(in crate::controller) fn draft(blueprint: &Blueprint, slot: &Slot, lease: Option<&Lease>) -> Resource {
+    let policy = &blueprint.spec.resource;
     let meta = &blueprint.metadata;
     let name = meta.name.clone().unwrap_or_default();
     let blueprint_uid = uid(meta).to_owned();
@@ -151,9 +158,10 @@ pub(in crate::controller) fn draft(blueprint: &Blueprint, slot: &Slot, lease: &L
             blueprint_ref: BlueprintRef { name, uid: blueprint_uid },
             resource_type: blueprint.spec.resource_type.clone(),
             attributes: slot.attributes.clone(),
-            parameters: matching::flavours(&lease.spec, &blueprint.spec.resource),
+            parameters: lease
+                .map_or_else(|| matching::default_flavour(policy), |lease| matching::flavours(&lease.spec, policy)),
             template_hash: Some(slot.template_hash.clone()),
-            requested_for: Some(LeaseRef {
+            requested_for: lease.map(|lease| LeaseRef {
                 namespace: lease.metadata.namespace.clone().unwrap_or_default(),
                 name: lease.metadata.name.clone().unwrap_or_default(),
                 uid: uid(&lease.metadata).to_owned(),
