@@ -214,7 +214,8 @@ pub struct ResourcePolicy {
     /// Default: for ever.
     #[serde(default, rename = "idleTTL", skip_serializing_if = "Option::is_none")]
     pub idle_ttl: Option<Duration>,
-    /// How long a resource must be unused before `Reclaim` takes it. Default: 3m.
+    /// How long a resource must be unused before `Reclaim` takes it: a command of yours, or of the controller, where the pool
+    /// is full, a lease waits, and the resource fits nobody who does. Default: 3m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reclaim_after: Option<Duration>,
     /// How long a build may take. Default: 15m.

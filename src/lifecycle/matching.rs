@@ -137,6 +137,8 @@ pub enum Rung {
     AtCapacity,
     /// Its builds fail; the next is tried later.
     BuildFailing,
+    /// A resource that is of no use to those who wait makes room.
+    Reclaiming,
     /// One is being built.
     Building,
 }
@@ -152,9 +154,19 @@ impl Rung {
             Self::NoHostEnabled => "NoHostEnabled",
             Self::AtCapacity => "AtCapacity",
             Self::BuildFailing => "BuildFailing",
+            Self::Reclaiming => "Reclaiming",
             Self::Building => "Building",
         }
     }
+}
+
+/// The resource, by name, that makes room for a waiting lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reclaiming<'a> {
+    /// It may be reclaimed then.
+    At(&'a str, MicroTime),
+    /// It is being reclaimed.
+    Now(&'a str),
 }
 
 /// A candidate Blueprint as a waiting lease sees it.
@@ -170,6 +182,8 @@ pub struct Candidate<'a> {
     pub building: bool,
     /// There is a vacant slot that fits, but this many are being built at once already.
     pub built_at_once: Option<i64>,
+    /// What makes room for it.
+    pub reclaiming: Option<Reclaiming<'a>>,
     /// What fails in the resource on its way, and is tried again.
     pub failing: Option<&'a str>,
     /// It must not build before then.
@@ -228,6 +242,13 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
     }
     if candidate.building {
         return (Rung::Building, format!("Blueprint {name} is building one"));
+    }
+    if let Some(reclaiming) = candidate.reclaiming {
+        let clause = match reclaiming {
+            Reclaiming::At(resource, at) => format!("reclaims {resource} at {at}, which fits nobody who waits"),
+            Reclaiming::Now(resource) => format!("is reclaiming {resource} to make room"),
+        };
+        return (Rung::Reclaiming, format!("Blueprint {name} {clause}"));
     }
     let clause = match candidate.built_at_once {
         Some(1) => format!("Blueprint {name} is building for another, and one at a time (limits.maxConcurrentBuilds)"),

@@ -30,6 +30,7 @@ mod story_11_to_13_how_long;
 mod story_15_idle;
 mod story_16_to_20_limits_and_races;
 mod story_16_to_20_slow_ends;
+mod story_21_to_23_reclaim;
 mod story_24_hosts_that_change;
 mod story_25_to_28_failures;
 mod story_29_hold;

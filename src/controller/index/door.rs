@@ -129,6 +129,7 @@ impl Index {
         if let Some(known) = &known {
             self.forget_resource(&key, known);
         }
+        self.unreclaimable.remove(&key);
         for claim in resource.claims() {
             link(&mut self.claimed, claim.uid.clone(), &key);
         }
@@ -152,6 +153,12 @@ impl Index {
         // Offered before its leases look: or the one that it was built for would have another built.
         self.offer(&key, now);
         self.leases_look(known.as_deref(), Some(&resource), now);
+        if !matches!(pool::bucket(&resource), pool::Bucket::Pending | pool::Bucket::Leased) {
+            // It may make room, or make none any more.
+            if let Some(blueprint) = self.pool_of(&resource).map(|(blueprint, _)| blueprint.clone()) {
+                self.plan(&blueprint, now);
+            }
+        }
         let counted = |r: &Resource| (pool::bucket(r), is_deleting(&r.metadata));
         if known.as_deref().map(counted) != Some(counted(&resource)) {
             self.recount(&resource);
@@ -171,6 +178,7 @@ impl Index {
         self.resources.remove(&key);
         self.forget_ended(&known);
         self.withheld.remove(&key);
+        self.unreclaimable.remove(&key);
         self.offer(&key, now);
         self.leases_look(Some(&known), None, now);
         self.recount(&known);

@@ -1,4 +1,4 @@
-//! Who is offered what: the ladder reuse → build → wait (design.md, 5). It keeps one thing true after every event: no
+//! Who is offered what: the ladder reuse → build → reclaim → wait (design.md, 5; reclaim is told beside). It keeps one thing true after every event: no
 //! lease that waits fits a resource with room that is not offered already, nor a vacant slot that may be built in. So each
 //! event looks only at what it has changed.
 //!
@@ -36,6 +36,8 @@ impl Pool {
             builds_take_time: true,
             pending: BTreeSet::new(),
             idle: BTreeSet::new(),
+            going: BTreeSet::new(),
+            rooms: BTreeMap::new(),
             shrinking: false,
             free: BTreeSet::new(),
             queue: BTreeMap::new(),
@@ -64,10 +66,13 @@ impl Pool {
         let key = ObjectKey::of(&resource.metadata);
         let bucket = pool::bucket(resource);
         pool::count(&mut self.counts, bucket, by);
-        if bucket == Bucket::Pending {
-            keep(&mut self.pending, key, by > 0);
-        } else if bucket == Bucket::Idle && !is_deleting(&resource.metadata) {
-            keep(&mut self.idle, (pool::idle_since(resource), key), by > 0);
+        match bucket {
+            Bucket::Pending => keep(&mut self.pending, key, by > 0),
+            Bucket::Idle if !is_deleting(&resource.metadata) => {
+                keep(&mut self.idle, (pool::idle_since(resource), key), by > 0);
+            }
+            Bucket::Idle | Bucket::Released | Bucket::Broken => keep(&mut self.going, key, by > 0),
+            Bucket::Leased | Bucket::Destroyed => {}
         }
     }
 
@@ -238,8 +243,12 @@ impl Index {
         if !self.synced {
             return;
         }
+        let left: Vec<_> = self.waiters.get(key).into_iter().flat_map(|w| &w.queues).cloned().collect();
         self.enqueue(key, now);
         self.serve(key, now);
+        for queued in left {
+            self.plan(&queued.blueprint, now);
+        }
         // What is built for it is built for nobody, or for somebody again.
         let uid = self.leases.get(key).map(|lease| uid(&lease.metadata).to_owned());
         for pool in uid.and_then(|uid| self.building.get(&uid)).into_iter().flatten().cloned().collect::<Vec<_>>() {
@@ -331,8 +340,13 @@ impl Index {
         candidates.into_iter().map(|(key, _, admission)| (key, admission)).collect()
     }
 
-    /// The ladder, for one lease: a resource with room, else a vacant slot, else it waits.
+    /// The ladder, for one lease: a resource with room, else a vacant slot, else what makes room, else it waits.
     pub(super) fn serve(&mut self, key: &ObjectKey, now: MicroTime) {
+        self.reuse_or_build(key, now);
+        self.plan_for(key, now);
+    }
+
+    fn reuse_or_build(&mut self, key: &ObjectKey, now: MicroTime) {
         let Some(lease) = self.leases.get(key).cloned() else { return };
         let Some(waiter) = self.waiters.get(key) else { return };
         if waiter.offered.is_some() || self.is_claimed(&lease) {
@@ -425,7 +439,7 @@ impl Index {
         }
     }
 
-    fn first_for_resource(&self, key: &ObjectKey, now: MicroTime) -> Option<ObjectKey> {
+    pub(super) fn first_for_resource(&self, key: &ObjectKey, now: MicroTime) -> Option<ObjectKey> {
         let resource = self.resources.get(key)?;
         let (_, pool) = self.pool_of(resource)?;
         let policy = &pool.object.spec.resource;
@@ -498,6 +512,7 @@ impl Index {
         while let Some((lease, slot)) = self.next_order(key, now) {
             self.make_order(lease.as_ref(), key, slot);
         }
+        self.plan(key, now);
     }
 
     fn next_order(&self, key: &ObjectKey, now: MicroTime) -> Option<(Option<ObjectKey>, String)> {

@@ -5,11 +5,13 @@ mod door;
 mod matcher;
 mod places;
 mod readiness;
+mod reclaim;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use places::SWEEP;
+pub use reclaim::DueReclaim;
 pub use view::{Held, LeaseAround, ResourceAround};
 
 use super::key::{Key, ObjectKey};
@@ -70,6 +72,8 @@ pub struct Index {
     recount: BTreeSet<ObjectKey>,
     /// Resources whose last pass failed: nothing is offered to them until one has not.
     withheld: BTreeSet<ObjectKey>,
+    /// Resources that did not take a `Reclaim`, as they are now.
+    unreclaimable: BTreeSet<ObjectKey>,
     gone: BTreeSet<String>,
     gone_in_order: VecDeque<String>,
     /// Every watch has seen its first full list; before, nothing is matched.
@@ -93,6 +97,10 @@ struct Pool {
     pending: BTreeSet<ObjectKey>,
     /// Resources that nobody holds, the longest idle first.
     idle: BTreeSet<(MicroTime, ObjectKey)>,
+    /// Resources that are over, and those idle ones that are being deleted.
+    going: BTreeSet<ObjectKey>,
+    /// Lease that waits → the resource that makes room for it.
+    rooms: BTreeMap<ObjectKey, reclaim::Room>,
     /// `maxResources` was lowered, and there were more when last looked at.
     shrinking: bool,
     /// Resources with room, the one to be filled first in front.
@@ -172,6 +180,7 @@ impl Index {
             moved: BTreeMap::new(),
             recount: BTreeSet::new(),
             withheld: BTreeSet::new(),
+            unreclaimable: BTreeSet::new(),
             gone: BTreeSet::new(),
             gone_in_order: VecDeque::new(),
             synced: false,

@@ -187,6 +187,7 @@ impl World {
                 parameters: vec!["flavour".into()],
                 defaults: [("flavour".to_owned(), "a".to_owned())].into(),
                 idle_ttl: Some(crate::api::Duration::from_secs(10)),
+                reclaim_after: Some(crate::api::Duration::from_secs(3)),
                 ..ResourcePolicy::default()
             },
             driver: blueprint::Driver { webhook: Some(WebhookDriver::default()), ..Default::default() },
@@ -335,6 +336,11 @@ impl World {
             slots.push(order.slot);
         }
         self.index.settle_orders(object, &slots, self.now);
+        for due in self.index.due_reclaims(object, self.now).0 {
+            let mut resource = (*due.resource).clone();
+            resource.spec.commands.push(pool::reclaim(&resource, &due.lease));
+            self.put_resource(resource);
+        }
         let Some(mut view) = self.index.around_blueprint(object, self.now) else { return };
         let own = uid(&view.blueprint.metadata).to_owned();
         view.around.resources_left = Some(self.resources.values().filter(|r| r.spec.blueprint_ref.uid == own).count());
@@ -412,6 +418,7 @@ impl World {
             }
         }
         for (name, pool) in &self.index.blueprints {
+            self.nobody_waits_for_room(name, pool);
             let missing = self.index.missing(pool);
             let vacant = self.index.vacant_slot(name, self.now, |_| true);
             assert!(missing == 0 || vacant.is_none(), "{missing} are missing in {name}, and there is {vacant:?}");
@@ -424,6 +431,31 @@ impl World {
             let (clocks, expected) = (clocks.count(), ready.saturating_sub(kept));
             assert!(clocks == expected || pool.object.spec.resource.idle_ttl.is_none(), "{name}: {clocks} of {ready}");
         }
+    }
+
+    /// As many make room as somebody waits for: no resource that nobody who waits can use stays beyond its grace beside them.
+    fn nobody_waits_for_room(&self, name: &ObjectKey, pool: &super::Pool) {
+        let spec = &pool.object.spec;
+        if pool.slots.is_some() || !pool.may_build(self.now) || pool.places() > 0 {
+            return;
+        }
+        let waits = |lease: &&ObjectKey| {
+            let object = &self.leases[*lease];
+            matching::fits_slot(&object.spec, &pool.numbered(String::new()))
+                && !self.index.has_build_in_flight(lease, self.now)
+        };
+        let waiting: Vec<_> = pool.queue.values().flat_map(|class| class.values()).filter(waits).collect();
+        let rather = |lease: &&&ObjectKey| self.index.waiters[*lease].queues[0].blueprint == *name;
+        let fits_nobody = |r: &Resource| {
+            let fits = |l: &&ObjectKey| matching::fits(&self.leases[*l].spec, r, &spec.resource, self.now);
+            !pool.queue.values().flat_map(|class| class.values()).any(|l| fits(&l))
+        };
+        let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == uid(&pool.object.metadata));
+        let over = |r: &&Resource| pool::idle_since(r).after(spec.resource.reclaim_after.unwrap()) <= self.now;
+        let idle = own.filter(|r| pool::bucket(r) == pool::Bucket::Idle && fits_nobody(r)).filter(over).count();
+        // Those that are going have gone by now: the teardown takes no time.
+        let first = waiting.iter().filter(rather).count();
+        assert!(idle == 0 || first == 0, "{idle} are idle in {name} beside {waiting:?}");
     }
 
     /// One act of somebody.

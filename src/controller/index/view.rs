@@ -149,6 +149,7 @@ impl Index {
                 slots: pool.slots.as_ref().map(|slots| slots.as_slice()),
                 building: ordered || in_flight.is_some() || self.is_coming_for(asking, &key, now),
                 built_at_once: at_once.then_some(pool.object.spec.limits.max_concurrent_builds),
+                reclaiming: self.reclaiming(asking, pool, now),
                 failing: in_flight.and_then(|r| pool::failure(r)),
                 next_build_at: pool.next_build_at.filter(|at| *at > now),
             };

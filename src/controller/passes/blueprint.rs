@@ -9,8 +9,8 @@ use crate::{
         slot_name,
         step::Slot,
     },
-    controller::writer::RequestError,
-    lifecycle::{Read, blueprint, matching, uid},
+    controller::{index::DueReclaim, writer::RequestError},
+    lifecycle::{Read, blueprint, matching, pool, uid},
 };
 use kube::{
     Api,
@@ -22,6 +22,7 @@ use std::sync::Arc;
 pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
     shell.see(|index, now| index.retry_builds(object, now));
     let made = make_ordered(shell, object).await;
+    let reclaimed = reclaim_due(shell, object).await;
     let mut resources_left = None;
     loop {
         let Some(mut view) = shell.see(|index, now| index.around_blueprint(object, now)) else {
@@ -55,8 +56,27 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
         if counted {
             super::super::lock(&shell.counted).insert(object.clone(), now);
         }
-        return made.map(|()| wake);
+        made?;
+        return Ok(wake.into_iter().chain(reclaimed?).min());
     }
+}
+
+/// Asks the resources that make room for those who wait to go. Returns when the next may be asked.
+async fn reclaim_due(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
+    let (due, next) = shell.see(|index, now| index.due_reclaims(object, now));
+    for DueReclaim { resource, lease } in due {
+        let key = ObjectKey::of(&resource.metadata);
+        match shell.writer.append(&resource, &pool::reclaim(&resource, &lease)).await {
+            Ok(asked) => shell.see(|index, now| index.see_resource(asked, now)),
+            Err(RequestError::Gone) => shell.see(|index, now| index.lose_resource(&resource.metadata, now)),
+            // It has changed, and that is about to be seen; or it takes no more commands.
+            Err(RequestError::Conflict | RequestError::Refused(_)) => {
+                shell.see(|index, now| index.cannot_reclaim(&key, now));
+            }
+            Err(source) => return Err(PassError::Request { what: "appending a Reclaim", source }),
+        }
+    }
+    Ok(next)
 }
 
 /// Makes the Resources that the matcher has ordered, one after the other: the API server is the bottleneck, and what is

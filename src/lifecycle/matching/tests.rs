@@ -255,6 +255,7 @@ fn where_a_candidate_stands() {
             slots,
             building,
             built_at_once: at_once,
+            reclaiming: None,
             failing: None,
             next_build_at: next,
         };
@@ -269,11 +270,23 @@ fn where_a_candidate_stands() {
         slots: None,
         building: true,
         built_at_once: Some(4),
+        reclaiming: None,
         failing: Some("no disk"),
         next_build_at: None,
     };
     let told = "Blueprint pools/ci is building one, which fails so far: no disk";
     assert_eq!(standing(&lease("l", arm).spec, &failing), (Rung::BuildFailing, told.to_owned()));
+    // And what makes room for it, now or then.
+    for (reclaiming, building, rung, clause) in [
+        (Reclaiming::At("ci--h7", at(9)), false, Rung::Reclaiming, "reclaims ci--h7 at 2026-11-23T10:00:09"),
+        (Reclaiming::Now("ci--h7"), false, Rung::Reclaiming, "is reclaiming ci--h7 to make room"),
+        (Reclaiming::Now("ci--h7"), true, Rung::Building, "is building one"),
+    ] {
+        let candidate = Candidate { building, failing: None, reclaiming: Some(reclaiming), ..failing.clone() };
+        let (stands, said) = standing(&lease("l", arm).spec, &candidate);
+        assert_eq!(stands, rung, "{said}");
+        assert!(said.starts_with("Blueprint pools/ci ") && said.contains(clause), "{said}");
+    }
 }
 
 /// With several candidates the reason nearest to success, and one clause for each.
@@ -287,6 +300,7 @@ fn the_reason_nearest_to_success() {
         Rung::NoHostEnabled,
         Rung::AtCapacity,
         Rung::BuildFailing,
+        Rung::Reclaiming,
         Rung::Building,
     ];
     for (n, nearest) in by_nearness.into_iter().enumerate() {
@@ -307,6 +321,7 @@ fn the_reason_nearest_to_success() {
             "NoHostEnabled",
             "AtCapacity",
             "BuildFailing",
+            "Reclaiming",
             "Building"
         ]
     );
