@@ -103,15 +103,18 @@ pub enum From {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("!has(self.maxResources) || self.minReady <= self.maxResources", "limits.minReady must not exceed limits.maxResources; lower it, or raise limits.maxResources"))]
 pub struct Limits {
-    /// How many resources there may be that are not yet destroyed. Required unless the driver is `hosts`.
+    /// How many resources there may be that are not yet destroyed. Where it is lowered nothing leased is touched: the pool
+    /// shrinks as leases end. Required unless the driver is `hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub max_resources: Option<i64>,
-    /// How many idle resources are kept ready; `kubectl scale` sets it. Default: 0. Not acted on yet.
+    /// How many idle resources are kept ready for whoever comes next, with the parameters in `resource.defaults`;
+    /// `kubectl scale` sets it. Never more than `maxResources`; `resource.idleTTL` takes only what is above it. Default: 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10000))]
     pub min_ready: i64,
-    /// How many are built at once. Default: 4. Not acted on yet.
+    /// How many are built at once, where building has effects outside: it does not bind `hosts`. What is being torn down is
+    /// no build. Default: 4.
     #[serde(default = "four")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_concurrent_builds: i64,
@@ -207,10 +210,12 @@ pub struct ResourcePolicy {
     /// How long a resource lives, its leases with it, from when it became active. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
-    /// How long a resource stays that nobody holds. Default: for ever.
+    /// How long a resource stays that nobody holds, and that is not one of `limits.minReady`: the longest idle goes first.
+    /// Default: for ever.
     #[serde(default, rename = "idleTTL", skip_serializing_if = "Option::is_none")]
     pub idle_ttl: Option<Duration>,
-    /// How long a resource must be unused before `Reclaim` takes it. Default: 3m.
+    /// How long a resource must be unused before `Reclaim` takes it: a command of yours, or of the controller, where the pool
+    /// is full, a lease waits, and the resource fits nobody who does. Default: 3m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reclaim_after: Option<Duration>,
     /// How long a build may take. Default: 15m.

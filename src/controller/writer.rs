@@ -3,7 +3,7 @@
 
 use super::metrics::Metrics;
 use crate::{
-    api::{FINALIZER, Resource},
+    api::{Command, FINALIZER, Resource},
     lifecycle::{MetadataChange, Urgency},
 };
 use kube::{
@@ -181,6 +181,29 @@ impl Writer {
         let _permit = self.gate.enter(Urgency::Soon).await;
         let answer = in_time(self.api(resource).create(&PostParams::default(), resource)).await;
         self.count::<Resource, _>("create", &answer);
+        answer
+    }
+
+    /// Appends a command to the queue of a Resource that is seen like this still: the only thing that Drydock itself asks of
+    /// another object (design.md, 6).
+    ///
+    /// # Errors
+    /// [`RequestError::Refused`] where it has changed since, too: the API server tells no conflict of a test that fails.
+    pub async fn append(&self, resource: &Resource, command: &Command) -> Result<Resource, RequestError> {
+        let _permit = self.gate.enter(Urgency::Soon).await;
+        let meta = &resource.metadata;
+        let patch = serde_json::json!([
+            {"op": "test", "path": "/metadata/uid", "value": meta.uid},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
+            {"op": "add", "path": "/spec/commands/-", "value": command},
+        ]);
+        let patch = match serde_json::from_value(patch) {
+            Ok(patch) => Patch::Json::<()>(patch),
+            Err(error) => return Err(RequestError::Refused(error.to_string())),
+        };
+        let name = resource.name_any();
+        let answer = in_time(self.api(resource).patch(&name, &PatchParams::default(), &patch)).await;
+        self.count::<Resource, _>("append", &answer);
         answer
     }
 

@@ -111,6 +111,11 @@ pub fn flavours(lease: &LeaseSpec, policy: &ResourcePolicy) -> BTreeMap<String, 
     policy.parameters.iter().filter_map(flavour).collect()
 }
 
+/// The parameters that a resource for nobody is built with.
+pub fn default_flavour(policy: &ResourcePolicy) -> BTreeMap<String, String> {
+    flavours(&LeaseSpec::default(), policy)
+}
+
 fn flavour<'a>(lease: &'a LeaseSpec, policy: &'a ResourcePolicy, name: &str) -> Option<&'a String> {
     lease.parameters.get(name).or_else(|| policy.defaults.get(name))
 }
@@ -132,6 +137,8 @@ pub enum Rung {
     AtCapacity,
     /// Its builds fail; the next is tried later.
     BuildFailing,
+    /// A resource that is of no use to those who wait makes room.
+    Reclaiming,
     /// One is being built.
     Building,
 }
@@ -147,9 +154,19 @@ impl Rung {
             Self::NoHostEnabled => "NoHostEnabled",
             Self::AtCapacity => "AtCapacity",
             Self::BuildFailing => "BuildFailing",
+            Self::Reclaiming => "Reclaiming",
             Self::Building => "Building",
         }
     }
+}
+
+/// The resource, by name, that makes room for a waiting lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reclaiming<'a> {
+    /// It may be reclaimed then.
+    At(&'a str, MicroTime),
+    /// It is being reclaimed.
+    Now(&'a str),
 }
 
 /// A candidate Blueprint as a waiting lease sees it.
@@ -163,6 +180,10 @@ pub struct Candidate<'a> {
     pub slots: Option<&'a [Slot]>,
     /// There is a vacant slot that fits, or a resource on its way.
     pub building: bool,
+    /// There is a vacant slot that fits, but this many are being built at once already.
+    pub built_at_once: Option<i64>,
+    /// What makes room for it.
+    pub reclaiming: Option<Reclaiming<'a>>,
     /// What fails in the resource on its way, and is tried again.
     pub failing: Option<&'a str>,
     /// It must not build before then.
@@ -222,7 +243,19 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
     if candidate.building {
         return (Rung::Building, format!("Blueprint {name} is building one"));
     }
-    (Rung::AtCapacity, format!("Blueprint {name} has all that fits in use"))
+    if let Some(reclaiming) = candidate.reclaiming {
+        let clause = match reclaiming {
+            Reclaiming::At(resource, at) => format!("reclaims {resource} at {at}, which fits nobody who waits"),
+            Reclaiming::Now(resource) => format!("is reclaiming {resource} to make room"),
+        };
+        return (Rung::Reclaiming, format!("Blueprint {name} {clause}"));
+    }
+    let clause = match candidate.built_at_once {
+        Some(1) => format!("Blueprint {name} is building for another, and one at a time (limits.maxConcurrentBuilds)"),
+        Some(n) => format!("Blueprint {name} is building for others, {n} at once (limits.maxConcurrentBuilds)"),
+        None => format!("Blueprint {name} has all that fits in use"),
+    };
+    (Rung::AtCapacity, clause)
 }
 
 /// The reason nearest to success, and one clause for each candidate.

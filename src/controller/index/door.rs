@@ -129,6 +129,7 @@ impl Index {
         if let Some(known) = &known {
             self.forget_resource(&key, known);
         }
+        self.unreclaimable.remove(&key);
         for claim in resource.claims() {
             link(&mut self.claimed, claim.uid.clone(), &key);
         }
@@ -153,9 +154,19 @@ impl Index {
         // Offered before its leases look: or the one that it was built for would have another built.
         self.offer(&key, now);
         self.leases_look(known.as_deref(), Some(&resource), now);
-        let counted = |r: &Resource| pool::bucket(r);
+        if !matches!(pool::bucket(&resource), pool::Bucket::Pending | pool::Bucket::Leased) {
+            // It may make room, or make none any more.
+            if let Some(blueprint) = self.pool_of(&resource).map(|(blueprint, _)| blueprint.clone()) {
+                self.plan(&blueprint, now);
+            }
+        }
+        let counted = |r: &Resource| (pool::bucket(r), is_deleting(&r.metadata));
         if known.as_deref().map(counted) != Some(counted(&resource)) {
             self.recount(&resource);
+            self.tend_pool_of(&resource, now);
+            if known.is_some_and(|known| pool::bucket(&known) == pool::Bucket::Pending) {
+                self.look_elsewhere(&resource, now);
+            }
         }
     }
 
@@ -168,9 +179,12 @@ impl Index {
         self.resources.remove(&key);
         self.forget_ended(&known);
         self.withheld.remove(&key);
+        self.unreclaimable.remove(&key);
         self.offer(&key, now);
         self.leases_look(Some(&known), None, now);
         self.recount(&known);
+        self.tend_pool_of(&known, now);
+        self.look_elsewhere(&known, now);
         // A Blueprint that has found the name taken looks again.
         let by_name = ObjectKey::new(&key.namespace, &known.spec.blueprint_ref.name);
         if self.blueprints.contains_key(&by_name) {
@@ -221,7 +235,7 @@ impl Index {
     fn count(&mut self, resource: &Resource, by: i64) {
         let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) else { return };
         if let Some(pool) = self.blueprints.get_mut(&key) {
-            pool::count(&mut pool.counts, pool::bucket(resource), by);
+            pool.count(resource, by);
         }
     }
 
@@ -240,8 +254,8 @@ impl Index {
                     pool.failures = 0;
                     pool.failure = None;
                     pool.next_build_at = None;
-                    self.dirty.push(Key::Blueprint(key.clone()));
-                    self.order(&key, now);
+                    // What may be built again is ordered when it has been offered.
+                    self.dirty.push(Key::Blueprint(key));
                 }
             }
             // Several arrows may have been gone along in one write.
@@ -317,6 +331,10 @@ impl Index {
         if is_deleting(&pool.object.metadata) {
             self.dirty.push(Key::Blueprint(key));
         } else {
+            if !pool.queue.is_empty() {
+                // Why they wait may have changed, though nobody has moved.
+                self.moved.insert(key.clone(), true);
+            }
             self.recount.insert(key);
         }
     }
@@ -373,9 +391,10 @@ impl Index {
         pool.next_build_at = recorded.filter(|_| known.is_none());
         let owned = self.owned.get(&id).cloned().unwrap_or_default();
         for resource in owned.iter().filter_map(|r| self.resources.get(r)) {
-            pool::count(&mut pool.counts, pool::bucket(resource), 1);
+            pool.count(resource, 1);
         }
         if let Some(before) = self.blueprints.remove(&key) {
+            pool.shrinking = before.shrinking;
             pool.failures = before.failures;
             pool.failure = before.failure;
             // Its next pass carries them out, or finds that the slot is no more.
@@ -400,7 +419,7 @@ impl Index {
             return;
         }
         self.blueprint_uids.remove(uid(seen));
-        for lease in self.blueprints.remove(&key).into_iter().flat_map(|pool| pool.orders.into_values()) {
+        for lease in self.blueprints.remove(&key).into_iter().flat_map(|pool| pool.orders.into_values()).flatten() {
             if let Some(waiter) = self.waiters.get_mut(&lease)
                 && waiter.ordered.as_ref().is_some_and(|(blueprint, _)| *blueprint == key)
             {

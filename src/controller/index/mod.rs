@@ -4,11 +4,14 @@
 mod door;
 mod matcher;
 mod places;
+mod readiness;
+mod reclaim;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use places::SWEEP;
+pub use reclaim::DueReclaim;
 pub use view::{Held, LeaseAround, ResourceAround};
 
 use super::key::{Key, ObjectKey};
@@ -70,6 +73,8 @@ pub struct Index {
     recount: BTreeSet<ObjectKey>,
     /// Resources whose last pass failed: nothing is offered to them until one has not.
     withheld: BTreeSet<ObjectKey>,
+    /// Resources that did not take a `Reclaim`, as they are now.
+    unreclaimable: BTreeSet<ObjectKey>,
     gone: BTreeSet<String>,
     gone_in_order: VecDeque<String>,
     /// Every watch has seen its first full list; before, nothing is matched.
@@ -85,12 +90,26 @@ struct Pool {
     /// Entries that an older Blueprint offers.
     taken: Vec<String>,
     counts: ResourceCounts,
+    /// What its resources are built from, in short.
+    template_hash: String,
+    /// Building has effects outside: `maxConcurrentBuilds` holds for it.
+    builds_take_time: bool,
+    /// Resources that are being built.
+    pending: BTreeSet<ObjectKey>,
+    /// Resources that nobody holds, the longest idle first.
+    idle: BTreeSet<(MicroTime, ObjectKey)>,
+    /// Resources that are over, and those idle ones that are being deleted.
+    going: BTreeSet<ObjectKey>,
+    /// Lease that waits → the resource that makes room for it.
+    rooms: BTreeMap<ObjectKey, reclaim::Room>,
+    /// `maxResources` was lowered, and there were more when last looked at.
+    shrinking: bool,
     /// Resources with room, the one to be filled first in front.
     free: BTreeSet<(i64, ObjectKey)>,
     /// Leases that may be served by it and have no grant on its way, by what they want.
     queue: BTreeMap<Wants, BTreeMap<Place, ObjectKey>>,
-    /// Slots that its next pass is to build in, and for whom.
-    orders: BTreeMap<String, ObjectKey>,
+    /// Slots that its next pass is to build in, and for whom; for nobody, so that `minReady` are kept ready.
+    orders: BTreeMap<String, Option<ObjectKey>>,
     /// Builds that failed in a row.
     failures: u32,
     /// Why the last of them did.
@@ -163,6 +182,7 @@ impl Index {
             moved: BTreeMap::new(),
             recount: BTreeSet::new(),
             withheld: BTreeSet::new(),
+            unreclaimable: BTreeSet::new(),
             gone: BTreeSet::new(),
             gone_in_order: VecDeque::new(),
             synced: false,
@@ -225,18 +245,26 @@ impl Index {
         if self.withheld.contains(key) {
             return 0;
         }
-        let uid = crate::lifecycle::uid(&resource.metadata);
-        let ended = |claim: &&crate::api::Claim| {
-            self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))
-        };
-        let held = resource.claims().len() - resource.claims().iter().filter(ended).count();
-        let room = pool::room(resource, &pool.object, slot_state(resource, pool), held);
+        let room = pool::room(resource, &pool.object, self.slot_state(key, resource, pool), self.claims_held(resource));
         room.saturating_sub(self.offers.get(key).map_or(0, Vec::len))
     }
-}
 
-fn slot_state(resource: &Resource, pool: &Pool) -> SlotState {
-    pool::slot_state(resource, pool.slots.as_ref().map(|slots| slots.as_slice()))
+    /// How many of a resource's claims have not ended.
+    fn claims_held(&self, resource: &Resource) -> usize {
+        let uid = crate::lifecycle::uid(&resource.metadata);
+        let ended = |claim: &crate::api::Claim| {
+            self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))
+        };
+        resource.claims().iter().filter(|claim| !ended(claim)).count()
+    }
+
+    /// How a resource stands to its slot, and to its pool as a whole.
+    fn slot_state(&self, key: &ObjectKey, resource: &Resource, pool: &Pool) -> SlotState {
+        match pool::slot_state(resource, pool.slots.as_ref().map(|slots| slots.as_slice())) {
+            SlotState::Current if self.is_surplus(key, pool) => SlotState::Surplus,
+            state => state,
+        }
+    }
 }
 
 /// Adds to a map of sets.

@@ -174,6 +174,7 @@ pub(in crate::controller) fn surroundings<'a>(
     resource::Surroundings {
         blueprint,
         slot: around.slot,
+        idle: around.idle,
         leases: around.held.resource.claims().iter().zip(&around.leases).map(view).collect(),
         candidates: around.candidates.clone(),
         slot_is_clear: known.slot_is_clear,

@@ -10,7 +10,7 @@ use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
     conditions::{self, Truth},
     deadline, has_finalizer, health, is_deleting,
-    pool::{self, SlotState},
+    pool::{self, IdleClock, SlotState},
     report_of, teardown, uid,
 };
 use crate::api::{
@@ -26,6 +26,8 @@ pub struct Surroundings<'a> {
     pub blueprint: BlueprintView<'a>,
     /// How it stands to its slot in the Blueprint as that is now.
     pub slot: SlotState,
+    /// Whether its Idle clock runs, if nobody holds it.
+    pub idle: IdleClock,
     /// The leases of its claims, in their order.
     pub leases: Vec<LeaseView<'a>>,
     /// Waiting leases that the matcher offers, first in order first.
@@ -280,6 +282,9 @@ impl<'a> Pass<'a> {
             SlotState::Current => {}
             SlotState::Disabled => self.release("Disabled", "its entry was removed or disabled"),
             SlotState::Outdated => self.release("Outdated", "its entry has changed; it is made anew"),
+            SlotState::Surplus => {
+                self.release("Released", "there are more than limits.maxResources of the Blueprint allows");
+            }
         }
     }
 
@@ -318,7 +323,12 @@ impl<'a> Pass<'a> {
 
     fn idle_deadline(&self) -> Option<MicroTime> {
         let ttl = self.policy.idle_ttl?;
-        Some(self.next.idle_since.filter(|_| self.next.claims.is_empty())?.after(ttl))
+        let since = self.next.idle_since.filter(|_| self.next.claims.is_empty())?;
+        match self.around.idle {
+            IdleClock::Runs => Some(since.after(ttl)),
+            IdleClock::RunsFrom(then) => Some(since.max(then).after(ttl)),
+            IdleClock::Cleared => None,
+        }
     }
 
     fn teardown_timeout(&self) -> crate::api::Duration {

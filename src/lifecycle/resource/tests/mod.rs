@@ -24,6 +24,7 @@ pub struct Scene {
     pub blueprint: Blueprint,
     pub sight: Sight,
     pub slot: SlotState,
+    pub idle: IdleClock,
     /// The leases of its claims, by UID; one that is not here is absent from the cache.
     pub leases: BTreeMap<String, Holder>,
     pub candidates: Vec<Candidate>,
@@ -93,6 +94,7 @@ impl Scene {
             blueprint: blueprint(blueprint_spec),
             sight: Sight::Seen,
             slot: SlotState::Current,
+            idle: IdleClock::Runs,
             leases: BTreeMap::new(),
             candidates: Vec::new(),
             slot_is_clear: None,
@@ -159,6 +161,7 @@ impl Scene {
                 Sight::Gone => BlueprintView::Gone,
             },
             slot: self.slot,
+            idle: self.idle,
             leases: self.resource.claims().iter().map(view).collect(),
             candidates: self.candidates.clone(),
             slot_is_clear: self.slot_is_clear,
