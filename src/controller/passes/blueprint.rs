@@ -72,6 +72,9 @@ async fn check(shell: &Arc<Shell>, object: &ObjectKey) -> (Option<i64>, Option<(
     let view = shell.see(|index, now| index.around_blueprint(object, now));
     let Some(blueprint) = view.map(|view| view.blueprint) else { return (None, None) };
     let generation = blueprint.metadata.generation;
+    if let Some(trouble) = super::expiry::check(shell, &blueprint).await {
+        return (generation, Some(trouble));
+    }
     let Some(driver) = shell.drivers.of_blueprint(&blueprint) else { return (generation, None) };
     (generation, driver.check(blueprint).await.map(|trouble| (trouble.reason, trouble.message)))
 }

@@ -147,13 +147,14 @@ impl Workshop {
             let why = match verdict {
                 Ok(outputs) => {
                     let interfaces = about.resource.status.as_ref().map(|s| s.interfaces.clone()).unwrap_or_default();
-                    return Answer::Done(Facts { interfaces, outputs, built: Some(record.value()) });
+                    let built = Some(record.value());
+                    return Answer::Done(Facts { interfaces, outputs, built, storage: None });
                 }
                 Err(why) => why,
             };
             if is_new || why != work.told {
                 let built = is_new.then(|| record.value());
-                return Answer::Again(Wait { after: Duration::from_millis(0), why, built });
+                return Answer::Again(Wait { why, built, ..Wait::after(Duration::from_millis(0)) });
             }
             let pause_now = if sights.polled { pause } else { LOOK_AGAIN.to_std() };
             let _ = tokio::time::timeout(pause_now, changed.notified()).await;
@@ -452,7 +453,7 @@ fn kind_of(work: &Work) -> StepKind {
 /// The step goes on when the UIDs that there are by now are on record.
 fn put_on_record(record: &Record, work: &Work) -> Answer {
     let why = work.told.clone();
-    Answer::Again(Wait { after: Duration::from_millis(0), why, built: Some(record.value()) })
+    Answer::Again(Wait { why, built: Some(record.value()), ..Wait::after(Duration::from_millis(0)) })
 }
 
 /// What the phases of the objects say, where they say anything: why an environment is not ready is seldom in the question.

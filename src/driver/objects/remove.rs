@@ -99,7 +99,7 @@ impl Workshop {
                 Err(error) => return Err(self.not_removed(kind, record, made, &error).await),
             };
             if why != work.told {
-                return Err(Answer::Again(Wait { after: Duration::from_millis(0), why, built: None }));
+                return Err(Answer::Again(Wait { why, ..Wait::after(Duration::from_millis(0)) }));
             }
             // It is looked for again when its watch tells of a change, and now and then in any case.
             let _ = self.live.sight(&self.world(), &record.account, owner, made);
@@ -179,11 +179,8 @@ impl Workshop {
             }
             if remaining > 0 {
                 // Until a list shows none.
-                return Err(Answer::Again(Wait {
-                    after: Duration::from_secs(1),
-                    why: format!("{remaining} of kind {} are still there", of.kind),
-                    built: None,
-                }));
+                let why = format!("{remaining} of kind {} are still there", of.kind);
+                return Err(Answer::Again(Wait { why, ..Wait::after(Duration::from_secs(1)) }));
             }
         }
         Ok(())
