@@ -9,6 +9,7 @@
 mod support;
 
 mod effects;
+mod objects;
 mod on_time;
 mod people;
 mod told;
@@ -21,6 +22,7 @@ mod edits_of_an_end;
 mod election;
 mod events;
 mod examples;
+mod objects_life;
 mod probes_and_metrics;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
