@@ -22,6 +22,7 @@ mod edits_of_an_end;
 mod election;
 mod events;
 mod examples;
+mod objects_for_a_lessee;
 mod objects_life;
 mod probes_and_metrics;
 mod story_01_to_04_a_lease_is_served;
