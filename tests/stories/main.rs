@@ -12,6 +12,7 @@ mod effects;
 mod objects;
 mod on_time;
 mod people;
+mod tap;
 mod told;
 
 mod activation;
@@ -44,6 +45,7 @@ mod story_40_wrong_objects_are_refused;
 mod story_41_and_49_the_command_line;
 mod story_42_killed_and_doubled;
 mod story_42_killed_in_the_middle_of_a_step;
+mod story_42_objects_killed_at_every_step;
 mod story_43_and_46_one_instant;
 mod story_44_only_the_controller_writes_status;
 mod story_50_the_end_of_a_resource;
