@@ -25,6 +25,7 @@ mod events;
 mod examples;
 mod objects_drift;
 mod objects_for_a_lessee;
+mod objects_late;
 mod objects_life;
 mod objects_ready;
 mod objects_that_stay;

@@ -262,10 +262,12 @@ impl Workshop {
             {
                 keys.closed.remove(&oldest);
             }
-            keys.open.remove(key)
+            keys.open.get(key).cloned()
         };
         if let Some(under_way) = under_way {
             drop(under_way.lock_owned().await);
+            // Only now: whoever closes it anew, this teardown having been cut off, waits as well.
+            lock(&self.keys).open.remove(key);
         }
     }
 }
