@@ -23,6 +23,7 @@ mod edits_of_an_end;
 mod election;
 mod events;
 mod examples;
+mod objects_and_rights;
 mod objects_drift;
 mod objects_for_a_lessee;
 mod objects_late;
