@@ -51,5 +51,6 @@ mod story_42_objects_killed_at_every_step;
 mod story_43_and_46_one_instant;
 mod story_44_only_the_controller_writes_status;
 mod story_50_the_end_of_a_resource;
+mod story_55_and_56_objects;
 mod times_of_zero;
 mod writes;

@@ -302,6 +302,14 @@ fn for_good(kind: StepKind, reason: &str, message: String) -> Answer {
     Answer::FailedForGood(Failure { step, reason: reason.into(), message, ..Failure::default() })
 }
 
+/// What the API server said, without what it is wrapped in.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// What a refused request means: for good only where the same request can never be taken.
 fn refused(kind: StepKind, error: &kube::Error) -> Answer {
     match error {
