@@ -28,6 +28,7 @@ mod objects_drift;
 mod objects_for_a_lessee;
 mod objects_late;
 mod objects_life;
+mod objects_many;
 mod objects_ready;
 mod objects_that_stay;
 mod probes_and_metrics;
