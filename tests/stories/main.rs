@@ -9,8 +9,10 @@
 mod support;
 
 mod effects;
+mod objects;
 mod on_time;
 mod people;
+mod tap;
 mod told;
 
 mod activation;
@@ -21,6 +23,14 @@ mod edits_of_an_end;
 mod election;
 mod events;
 mod examples;
+mod objects_and_rights;
+mod objects_drift;
+mod objects_for_a_lessee;
+mod objects_late;
+mod objects_life;
+mod objects_many;
+mod objects_ready;
+mod objects_that_stay;
 mod probes_and_metrics;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
@@ -40,8 +50,10 @@ mod story_40_wrong_objects_are_refused;
 mod story_41_and_49_the_command_line;
 mod story_42_killed_and_doubled;
 mod story_42_killed_in_the_middle_of_a_step;
+mod story_42_objects_killed_at_every_step;
 mod story_43_and_46_one_instant;
 mod story_44_only_the_controller_writes_status;
 mod story_50_the_end_of_a_resource;
+mod story_55_and_56_objects;
 mod times_of_zero;
 mod writes;

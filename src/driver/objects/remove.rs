@@ -112,11 +112,12 @@ impl Workshop {
         let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
         if forbidden && self.accounts.is_gone(&record.account).await {
             let message = format!(
-                "{}: the service account {} of namespace {} is gone, and what it might do: {error}; when the object is \
-                 removed by other means, end this with the command Forget",
+                "{} cannot be removed: the service account {} of namespace {} is gone, and with it what it may do; \
+                 when it is removed by other means, end this with the command Forget: {}",
                 made.told(),
                 record.account.name,
-                record.account.namespace
+                record.account.namespace,
+                super::words(error)
             );
             return failure(kind, "CredentialsGone", message);
         }

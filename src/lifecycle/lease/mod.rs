@@ -362,6 +362,8 @@ impl<'a> Pass<'a> {
         self.be_bound(granted.resource, granted.blueprint, granted.free);
         // Everything that a teardown needs is on record before the first effect outside (api.md, 6), whose it is above all.
         self.next.built = Some(granted.intent.clone());
+        // What an earlier activation failed with is no news of this one.
+        self.next.failure = None;
         self.phase = LeasePhase::Acquired;
         self.next.acquired_at = Some(self.now);
         self.next.queue_position = None;
