@@ -33,6 +33,7 @@ mod story_16_to_20_slow_ends;
 mod story_21_to_23_reclaim;
 mod story_24_hosts_that_change;
 mod story_25_to_28_failures;
+mod story_26_and_32_two_blueprints;
 mod story_29_hold;
 mod story_30_to_33_the_queue;
 mod story_34_to_36_pools;

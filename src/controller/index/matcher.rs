@@ -356,11 +356,10 @@ impl Index {
         if let Some(resource) = queues.iter().find_map(|blueprint| self.best_free(blueprint, &lease, now)) {
             return self.make_offer(key, &resource);
         }
-        if self.has_build_in_flight(key, now) {
-            return;
-        }
         for blueprint in queues {
-            if let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot)) {
+            if !self.has_build_in_flight(key, &blueprint, now)
+                && let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot))
+            {
                 return self.make_order(Some(key), &blueprint, slot.name);
             }
         }
@@ -409,7 +408,9 @@ impl Index {
         }
         let filed = self.resources.get(key).and_then(|resource| {
             let (blueprint, pool) = self.pool_of(resource)?;
-            let filled = i64::try_from(resource.claims().len()).unwrap_or(0);
+            // Those that are offered to it count, too: or several that come at once would find it as empty as the first.
+            let filled = resource.claims().len() + self.offers.get(key).map_or(0, Vec::len);
+            let filled = i64::try_from(filled).unwrap_or(0);
             let score = if pool.object.spec.placement == Placement::Pack { -filled } else { filled };
             (self.room(key, resource, pool) > 0).then(|| (blueprint.clone(), score))
         });
@@ -525,7 +526,7 @@ impl Index {
         let wanted = pool.queue.values().filter_map(|class| {
             let mut unserved = class.iter().filter_map(|(place, lease)| {
                 let object = self.leases.get(lease).filter(|l| queue::waits(l, now))?;
-                (!self.has_build_in_flight(lease, now)).then_some((place, lease, object))
+                (!self.has_build_in_flight(lease, key, now)).then_some((place, lease, object))
             });
             let (place, lease, object) = unserved.next()?;
             let slot = self.find_vacant(key, |slot| matching::fits_slot(&object.spec, slot))?;

@@ -70,7 +70,7 @@ impl Index {
         let unserved = |lease: &&ObjectKey| {
             // Who gives up at once has nothing from a room that takes time to make.
             let waits = |l: &Arc<Lease>| queue::waits(l, now) && !queue::gives_up_at_once(l);
-            self.leases.get(*lease).is_some_and(waits) && !self.has_build_in_flight(lease, now)
+            self.leases.get(*lease).is_some_and(waits) && !self.has_build_in_flight(lease, blueprint, now)
         };
         let waiting = pool.queue.values().flat_map(|class| {
             let unserved = class.iter().filter(|(_, lease)| unserved(lease));

@@ -410,7 +410,7 @@ impl World {
                     let fits = matching::fits(&lease.spec, resource, &blueprint.spec.resource, self.now);
                     assert!(room == 0 || !fits, "{:?} waits beside {:?}", lease.metadata.name, resource.metadata.name);
                 }
-                if self.index.has_build_in_flight(&ObjectKey::of(&lease.metadata), self.now) {
+                if self.index.has_build_in_flight(&ObjectKey::of(&lease.metadata), name, self.now) {
                     continue;
                 }
                 let vacant = self.index.vacant_slot(name, self.now, |slot| matching::fits_slot(&lease.spec, slot));
@@ -442,7 +442,7 @@ impl World {
         let waits = |lease: &&ObjectKey| {
             let object = &self.leases[*lease];
             matching::fits_slot(&object.spec, &pool.numbered(String::new()))
-                && !self.index.has_build_in_flight(lease, self.now)
+                && !self.index.has_build_in_flight(lease, name, self.now)
         };
         let waiting: Vec<_> = pool.queue.values().flat_map(|class| class.values()).filter(waits).collect();
         let rather = |lease: &&&ObjectKey| self.index.waiters[*lease].queues[0].blueprint == *name;
