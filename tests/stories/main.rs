@@ -22,6 +22,7 @@ mod election;
 mod events;
 mod examples;
 mod probes_and_metrics;
+mod shares_of_namespaces;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
 mod story_07_release_of_what_is_broken;

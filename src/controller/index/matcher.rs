@@ -36,6 +36,7 @@ impl Pool {
             builds_take_time: true,
             pending: BTreeSet::new(),
             idle: BTreeSet::new(),
+            holders: BTreeMap::new(),
             going: BTreeSet::new(),
             rooms: BTreeMap::new(),
             shrinking: false,
@@ -66,6 +67,13 @@ impl Pool {
         let key = ObjectKey::of(&resource.metadata);
         let bucket = pool::bucket(resource);
         pool::count(&mut self.counts, bucket, by);
+        for claim in resource.claims() {
+            let held = self.holders.entry(claim.namespace.clone()).or_default();
+            *held = held.saturating_add_signed(by as isize);
+            if *held == 0 {
+                self.holders.remove(&claim.namespace);
+            }
+        }
         match bucket {
             Bucket::Pending => keep(&mut self.pending, key, by > 0),
             Bucket::Idle if !is_deleting(&resource.metadata) => {
@@ -277,7 +285,8 @@ impl Index {
             .filter_map(|(blueprint, _)| {
                 let spec = &self.blueprints.get(&blueprint)?.object.spec;
                 let flavours = matching::flavours(&lease.spec, &spec.resource);
-                let wants = Wants { selector: lease.spec.selector.clone(), flavours };
+                let namespace = spec.limits.max_leases_per_namespace.map(|_| key.namespace.clone());
+                let wants = Wants { namespace, selector: lease.spec.selector.clone(), flavours };
                 Some(Queued { place: queue::place(&lease, &spec.lease), blueprint, wants })
             })
             .collect();
@@ -358,6 +367,7 @@ impl Index {
         }
         for blueprint in queues {
             if !self.has_build_in_flight(key, &blueprint, now)
+                && self.blueprints.get(&blueprint).is_some_and(|pool| self.may_build_for(pool, &key.namespace))
                 && let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot))
             {
                 return self.make_order(Some(key), &blueprint, slot.name);
@@ -368,6 +378,9 @@ impl Index {
     /// Where there is a choice a lease gets a resource that outlives it, else the one that lives longest.
     fn best_free(&self, blueprint: &ObjectKey, lease: &Lease, now: MicroTime) -> Option<ObjectKey> {
         let pool = self.blueprints.get(blueprint)?;
+        if pool.free.is_empty() || !self.may_hold(pool, lease.metadata.namespace.as_deref().unwrap_or_default()) {
+            return None;
+        }
         let end = |r: &Resource| r.status.as_ref().and_then(|s| s.expires_at);
         let needed = lease.spec.expires_at.or(lease.spec.ttl.map(|ttl| now.after(ttl)));
         let outlives = |r: &Resource| end(r).is_none_or(|end| needed.is_some_and(|needed| needed <= end));
@@ -449,7 +462,9 @@ impl Index {
             let (place, key, lease) = class.iter().find_map(|(p, k)| Some((p.clone(), k.clone(), waits(k)?)))?;
             matching::fits(&lease.spec, resource, policy, now).then_some((place, key))
         };
-        pool.queue.values().filter_map(head).min().map(|(_, lease)| lease)
+        let may_hold = |wants: &Wants| wants.namespace.as_ref().is_none_or(|namespace| self.may_hold(pool, namespace));
+        let heads = pool.queue.iter().filter_map(|(wants, class)| Some((wants, head(class)?)));
+        heads.filter(|(wants, _)| may_hold(wants)).map(|(_, head)| head).min().map(|(_, lease)| lease)
     }
 
     /// A slot of a Blueprint in which something may be built now, and which will do.
@@ -523,7 +538,8 @@ impl Index {
             return None;
         }
         let any = self.find_vacant(key, |_| true)?;
-        let wanted = pool.queue.values().filter_map(|class| {
+        let may_build = |wants: &Wants| wants.namespace.as_ref().is_none_or(|ns| self.may_build_for(pool, ns));
+        let wanted = pool.queue.iter().filter(|(wants, _)| may_build(wants)).filter_map(|(_, class)| {
             let mut unserved = class.iter().filter_map(|(place, lease)| {
                 let object = self.leases.get(lease).filter(|l| queue::waits(l, now))?;
                 (!self.has_build_in_flight(lease, key, now)).then_some((place, lease, object))
@@ -558,6 +574,14 @@ impl Index {
         for lease in offered {
             self.serve(lease, now);
         }
+        self.quota_moved_of(resource, now);
+    }
+
+    fn quota_moved_of(&mut self, resource: &ObjectKey, now: MicroTime) {
+        let pool = self.resources.get(resource).and_then(|r| self.pool_of(r)).map(|(key, _)| key.clone());
+        if let Some(blueprint) = pool {
+            self.quota_moved(&blueprint, now);
+        }
     }
 
     /// The pass of a resource has failed: what it was offered is offered elsewhere, until a pass has not.
@@ -568,6 +592,7 @@ impl Index {
         for lease in offered {
             self.serve(lease, now);
         }
+        self.quota_moved_of(resource, now);
     }
 
     fn take_back(&mut self, resource: &ObjectKey, offered: &[ObjectKey], now: MicroTime) {

@@ -2,7 +2,7 @@
 //! for whoever comes next. Those that are missing are built for nobody, and the Idle clock takes only what is above it
 //! (api.md, 3). And where `limits.maxResources` was lowered it shrinks, as its leases end.
 
-use super::{Index, Key, ObjectKey, Pool};
+use super::{Index, Key, ObjectKey, Pool, Wants};
 use crate::{
     api::{MicroTime, Resource, step::Slot},
     lifecycle::{
@@ -85,7 +85,8 @@ impl Index {
         let left_over = built(Whom::LeftOver);
         let classes = pool.queue.iter().filter(|(wants, _)| wants.flavours == default_flavour);
         let own = ObjectKey::of(&pool.object.metadata);
-        let waiting = classes.flat_map(|(_, class)| class.values());
+        let may_hold = |wants: &Wants| wants.namespace.as_ref().is_none_or(|namespace| self.may_hold(pool, namespace));
+        let waiting = classes.filter(|(wants, _)| may_hold(wants)).flat_map(|(_, class)| class.values());
         let taken = waiting.filter(|key| !self.has_own_build(key, &own)).take(left_over);
         let coming = built(Whom::Nobody) + left_over - taken.count();
         wanted.saturating_sub(self.ready(pool).count() + coming)
@@ -111,7 +112,7 @@ impl Index {
     }
 
     /// It waits, and no grant is on its way.
-    fn is_open(&self, key: &ObjectKey) -> bool {
+    pub(super) fn is_open(&self, key: &ObjectKey) -> bool {
         self.waiters.get(key).is_some_and(|waiter| waiter.offered.is_none())
             && self.leases.get(key).is_some_and(|lease| !self.is_claimed(lease))
     }
@@ -155,7 +156,8 @@ impl Index {
         now: MicroTime,
     ) -> bool {
         let (Some(pool), Some(lease)) = (self.blueprints.get(blueprint), self.leases.get(key)) else { return false };
-        if pool.object.spec.suspend || (pool.pending.is_empty() && pool.orders.is_empty()) {
+        let nothing = pool.pending.is_empty() && pool.orders.is_empty();
+        if pool.object.spec.suspend || nothing || !self.may_hold(pool, &key.namespace) {
             return false;
         }
         let policy = &pool.object.spec.resource;

@@ -83,7 +83,12 @@ impl Index {
                 continue;
             };
             let helps = |room: &Room| self.helps(&room.resource, blueprint, pool, lease);
-            if let Some(first) = making.iter().position(helps) {
+            let of_its_namespace = |other: &&ObjectKey| other.namespace == key.namespace;
+            let for_it = rooms.keys().filter(of_its_namespace).count();
+            let left = self.builds_left(pool, &key.namespace);
+            if left.is_none_or(|left| for_it < left)
+                && let Some(first) = making.iter().position(helps)
+            {
                 rooms.insert(key.clone(), making.remove(first));
             }
         }
