@@ -87,25 +87,51 @@ pub(super) fn templates(_: &mut SchemaGenerator) -> Schema {
         "type": "array",
         "maxItems": 32,
         "items": {
-            "description": "A Kubernetes object, not of group drydock.dev; `${…}` in its texts is a CEL expression.",
+            "description": "A Kubernetes object, not of group drydock.dev; `${…}` in its texts is a CEL expression, `$${` the text `${`.",
             "type": "object",
             "x-kubernetes-preserve-unknown-fields": true,
             "required": ["apiVersion", "kind", "metadata"],
+            "x-kubernetes-validations": [{
+                "rule": "!self.apiVersion.startsWith('drydock.dev/')",
+                "message": "apiVersion: Drydock's own kinds are not made from templates; create a Lease instead",
+            }],
             "properties": {
                 "apiVersion": {"type": "string", "maxLength": 317, "pattern": "^([a-z0-9][-a-z0-9.]*/)?[a-z][a-z0-9]*$"},
                 "kind": {"type": "string", "maxLength": 63, "pattern": "^[A-Z][A-Za-z0-9]*$"},
                 "metadata": {
                     "type": "object",
-                    "x-kubernetes-preserve-unknown-fields": true,
                     "required": ["name"],
+                    "x-kubernetes-validations": [{
+                        "rule": "!has(self.ownerReferences) && !has(self.finalizers) && !has(self.generateName)",
+                        "message": "metadata: a template has name, namespace, labels and annotations only; leave out ownerReferences, finalizers and generateName",
+                    }],
                     "properties": {
-                        "name": {"type": "string", "minLength": 1, "maxLength": 512},
-                        "namespace": {"type": "string", "maxLength": 512},
+                        "name": {"type": "string", "minLength": 1, "maxLength": 1280, "description": "Its name, mostly with an expression in it."},
+                        "namespace": {"type": "string", "minLength": 1, "maxLength": 1280, "description": "Its namespace. Default: the Blueprint's."},
+                        "labels": template_texts("Its labels; those of drydock.dev are added."),
+                        "annotations": template_texts("Its annotations."),
+                        "ownerReferences": refused_list(serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})),
+                        "finalizers": refused_list(serde_json::json!({"type": "string"})),
+                        "generateName": {"type": "string", "description": "Not taken."},
                     },
                 },
             },
         },
     })
+}
+
+fn template_texts(description: &str) -> serde_json::Value {
+    serde_json::json!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": 4096},
+        "description": description,
+    })
+}
+
+/// A field that is there to be refused in words of ours; left out of the schema it would be dropped without a word.
+fn refused_list(items: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({"type": "array", "maxItems": 16, "items": items, "description": "Not taken."})
 }
 
 /// Conditions, as Kubernetes has them, in a list keyed by type.

@@ -85,14 +85,47 @@ pub struct Step {
 pub enum Answer {
     /// It is done, with these facts.
     Done(Facts),
-    /// It goes on outside; ask again after so long.
-    Again(Duration),
+    /// It goes on outside; ask again.
+    Again(Wait),
     /// It needs this lease beneath it first. No driver of today does.
     Need(Box<LeaseSpec>),
     /// It failed, and trying again may help.
     Failed(Failure),
     /// It failed for good.
     FailedForGood(Failure),
+}
+
+/// A step that goes on outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wait {
+    /// Ask again after so long; what is new below is put on record first.
+    pub after: Duration,
+    /// What it waits for, in a sentence; empty: there is nothing to tell.
+    pub why: String,
+    /// What a teardown needs by now, where that is more than is on record: the step goes on only when it is.
+    pub built: Option<serde_json::Value>,
+}
+
+impl Wait {
+    /// Ask again after so long; there is nothing to tell.
+    pub fn after(after: Duration) -> Self {
+        Self { after, why: String::new(), built: None }
+    }
+}
+
+/// How the environment of an active resource, or of an active lease, is by now, as its driver sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Why it is not as it should be; `None`: it is.
+    pub lost: Option<String>,
+    /// It cannot become again as it should be.
+    pub for_good: bool,
+    /// What somebody has changed of it, told once; it is left so.
+    pub changed: Vec<String>,
+    /// What of it is gone though nothing is lost by that, told once.
+    pub gone: Vec<String>,
+    /// Where nothing tells of changes: when to look again.
+    pub look_again: Option<Duration>,
 }
 
 /// A step and what came of it, with how often it has failed in a row, this time included.

@@ -116,6 +116,11 @@ impl Duration {
         self.0.unsigned_abs()
     }
 
+    /// A length of the standard library; one that is too long is cut.
+    pub fn from_std(length: std::time::Duration) -> Self {
+        Self(jiff::SignedDuration::try_from(length).unwrap_or(jiff::SignedDuration::MAX))
+    }
+
     /// No time at all.
     pub fn is_zero(self) -> bool {
         self.0.is_zero()

@@ -12,8 +12,9 @@ use super::{
     writer::{RequestError, Writer},
 };
 use crate::{
-    api::{Duration, MicroTime},
+    api::{Duration, MicroTime, step::Observed},
     driver::Drivers,
+    lifecycle::{EventDraft, EventKind},
 };
 use futures::FutureExt as _;
 use kube::Client;
@@ -166,6 +167,29 @@ impl Shell {
     /// Whether objects of this namespace are watched: only then may they stand in the index.
     pub fn is_watched(&self, namespace: &str) -> bool {
         self.namespaces.is_empty() || self.namespaces.iter().any(|watched| watched == namespace)
+    }
+
+    /// Has the object of this UID looked at, whatever kind it is of.
+    pub fn wake(self: &Arc<Self>, uid: &str) {
+        let key = super::lock(&self.index).key_of(uid);
+        if let Some(key) = key {
+            self.trigger(key);
+        }
+    }
+
+    /// Tells what somebody has done to an environment, as its driver has seen it.
+    pub fn tell_news(&self, about: &kube::api::ObjectMeta, kind: &str, observed: Option<&Observed>) {
+        let Some(observed) = observed else { return };
+        let warning = |reason: &'static str| {
+            move |message: &String| EventDraft {
+                kind: EventKind::Warning,
+                reason: reason.into(),
+                message: message.clone(),
+            }
+        };
+        let changed = observed.changed.iter().map(warning("ObjectChanged"));
+        let gone = observed.gone.iter().map(warning("ObjectLost"));
+        self.events.publish(kind, about, changed.chain(gone).collect());
     }
 
     /// So long from now.

@@ -6,7 +6,7 @@ use crate::{
     api::{
         MicroTime,
         common::Failure,
-        step::{Answer, Facts, Report, Step, StepKind},
+        step::{Answer, EffectKey, Facts, Report, Step, StepKind, Wait},
     },
     driver::{Driver, Work},
     lifecycle::{StepOrder, commands::shorten, deadline},
@@ -26,7 +26,14 @@ use tokio::task::JoinHandle;
 #[derive(Default)]
 pub struct Steps {
     states: Mutex<BTreeMap<Key, State>>,
+    /// What this process has begun to make for an object, and not torn down.
+    begun: Mutex<BTreeMap<Key, Vec<Begun>>>,
     attempts: AtomicU64,
+}
+
+struct Begun {
+    driver: Arc<dyn Driver>,
+    work: Work,
 }
 
 struct State {
@@ -34,6 +41,10 @@ struct State {
     /// Which attempt this is: a late report of a cancelled one is not taken for that of its successor.
     attempt: u64,
     failures: u32,
+    /// When the attempt is given up, however often it pauses to have its progress put on record.
+    end: MicroTime,
+    /// What the step has said last that it waits for.
+    told: String,
     progress: Progress,
 }
 
@@ -75,6 +86,50 @@ impl Steps {
         }
     }
 
+    /// What was begun for an object under keys that are over: torn down once more where this process has not done so, for
+    /// what is asked of the world late may arrive late (protocol.md, D1). `is_over` says which keys are.
+    pub fn bury(&self, shell: &Arc<Shell>, key: &Key, is_over: impl Fn(&EffectKey) -> bool) {
+        let mut begun = super::lock(&self.begun);
+        let Some(all) = begun.get_mut(key) else { return };
+        let (over, rest) = std::mem::take(all).into_iter().partition(|begun| is_over(&begun.work.key));
+        *all = rest;
+        if all.is_empty() {
+            begun.remove(key);
+        }
+        drop(begun);
+        let over: Vec<Begun> = over;
+        for Begun { driver, work } in over {
+            let running = {
+                let mut states = super::lock(&self.states);
+                let state = states.get(key).filter(|state| state.step.key == work.key);
+                let is_running = state.is_some_and(|state| !matches!(state.progress, Progress::Ended(..)));
+                is_running.then(|| states.remove(key)).flatten()
+            };
+            let clock = shell.clock.clone();
+            tokio::spawn(async move {
+                if let Some(Progress::Running(handle) | Progress::Cancelled(handle)) = running.map(|s| s.progress) {
+                    handle.abort();
+                    let _ = handle.await;
+                }
+                let kind = if work.key.lease.is_some() { StepKind::TearDownLease } else { StepKind::TearDownResource };
+                for failures in 1.. {
+                    let asked = AssertUnwindSafe(call(&*driver, kind, work.clone())).catch_unwind().await;
+                    let wait = match asked {
+                        Ok(Answer::Done(_)) => return,
+                        Ok(Answer::Again(wait)) => wait.after,
+                        _ => deadline::retry_after(failures),
+                    };
+                    clock.sleep(wait.to_std()).await;
+                }
+            });
+        }
+    }
+
+    /// What was begun for an object is written off.
+    pub fn write_off(&self, key: &Key) {
+        super::lock(&self.begun).remove(key);
+    }
+
     /// This step is wanted for this object, and the status that it rests on is on record. Returns when to ask again, where
     /// it is not begun yet.
     pub fn want(
@@ -86,25 +141,38 @@ impl Steps {
         work: Work,
     ) -> Option<MicroTime> {
         let mut states = super::lock(&self.states);
-        let (failures, previous) = match states.remove(key) {
+        let now = shell.clock.now();
+        let full = now.after(crate::api::Duration::from_std(order.timeout));
+        let (failures, previous, end, told) = match states.remove(key) {
             Some(state) if state.step == order.step => match state.progress {
                 Progress::Running(_) => {
                     states.insert(key.clone(), state);
                     return None;
                 }
-                Progress::Ended(_, Some(at)) if at > shell.clock.now() => {
+                Progress::Ended(_, Some(at)) if at > now => {
                     states.insert(key.clone(), state);
                     return Some(at);
                 }
-                Progress::Ended(..) => (state.failures, None),
-                Progress::Cancelled(handle) => (state.failures, Some(handle)),
+                // It has paused only to have its progress put on record.
+                Progress::Ended(report, _) if matches!(report.answer, Answer::Again(_)) => {
+                    (state.failures, None, state.end.min(full), state.told)
+                }
+                Progress::Ended(..) => (state.failures, None, full, String::new()),
+                Progress::Cancelled(handle) => (state.failures, Some(handle), full, String::new()),
             },
             Some(State { progress: Progress::Running(handle) | Progress::Cancelled(handle), .. }) => {
                 handle.abort();
-                (0, Some(handle))
+                (0, Some(handle), full, String::new())
             }
-            Some(_) | None => (0, None),
+            Some(_) | None => (0, None, full, String::new()),
         };
+        let work = Work { told: told.clone(), ..work };
+        if matches!(order.step.kind, StepKind::Build | StepKind::Activate) {
+            let mut begun = super::lock(&self.begun);
+            let all = begun.entry(key.clone()).or_default();
+            all.retain(|begun| begun.work.key != work.key);
+            all.push(Begun { driver: driver.clone(), work: work.clone() });
+        }
         let number = self.attempts.fetch_add(1, Ordering::Relaxed);
         let weak = Arc::downgrade(shell);
         let (task_key, step, clock) = (key.clone(), order.step.clone(), shell.clock.clone());
@@ -114,13 +182,14 @@ impl Steps {
                 // Cancelled or ended: in either case it must be over.
                 let _ = previous.await;
             }
-            let attempt = AssertUnwindSafe(attempt(&*driver, &order, work, &*clock)).catch_unwind().await;
+            let timeout = clock::until(clock.now(), end);
+            let attempt = AssertUnwindSafe(attempt(&*driver, &order, timeout, work, &*clock)).catch_unwind().await;
             let answer = attempt.unwrap_or_else(|_| failed(order.step.kind, "Panicked", "the driver panicked".into()));
             report_to(&weak, &task_key, number, &step, bounded(step.kind, answer), failures);
         });
         states.insert(
             key.clone(),
-            State { step: wanted, attempt: number, failures, progress: Progress::Running(handle) },
+            State { step: wanted, attempt: number, failures, end, told, progress: Progress::Running(handle) },
         );
         None
     }
@@ -132,17 +201,32 @@ fn report_to(shell: &Weak<Shell>, key: &Key, attempt: u64, step: &Step, answer: 
         Answer::Need(_) => failed(step.kind, "Unsupported", "this controller makes no leases beneath others".into()),
         answer => answer,
     };
-    let failures = if matches!(answer, Answer::Failed(_) | Answer::FailedForGood(_)) { failures + 1 } else { 0 };
-    let not_before = (failures > 0).then(|| shell.clock.now().after(deadline::retry_after(failures)));
+    if matches!((step.kind, &answer), (StepKind::TearDownLease | StepKind::TearDownResource, Answer::Done(_))) {
+        let mut begun = super::lock(&shell.steps.begun);
+        if let Some(all) = begun.get_mut(key) {
+            all.retain(|begun| begun.work.key != step.key);
+            if all.is_empty() {
+                begun.remove(key);
+            }
+        }
+    }
+    let failed = matches!(answer, Answer::Failed(_) | Answer::FailedForGood(_));
+    let failures = if failed { failures + 1 } else { 0 };
+    let retry_at = failed.then(|| shell.clock.now().after(deadline::retry_after(failures)));
+    let not_before = match &answer {
+        Answer::Again(wait) => Some(shell.clock.now().after(wait.after)),
+        _ => retry_at,
+    };
     {
         let mut states = super::lock(&shell.steps.states);
         let current = |state: &&mut State| state.attempt == attempt && matches!(state.progress, Progress::Running(_));
         let Some(state) = states.get_mut(key).filter(current) else { return };
         state.failures = failures;
-        state.progress = Progress::Ended(
-            Box::new(Report { step: step.clone(), answer, failures, retry_at: not_before }),
-            not_before,
-        );
+        if let Answer::Again(wait) = &answer {
+            state.told = wait.why.clone();
+        }
+        state.progress =
+            Progress::Ended(Box::new(Report { step: step.clone(), answer, failures, retry_at }), not_before);
     }
     shell.trigger(key.clone());
 }
@@ -161,6 +245,7 @@ pub fn bounded(kind: StepKind, answer: Answer) -> Answer {
     match answer {
         Answer::Failed(failure) => Answer::Failed(cut(failure)),
         Answer::FailedForGood(failure) => Answer::FailedForGood(cut(failure)),
+        Answer::Again(wait) => Answer::Again(Wait { why: shorten(wait.why, 900), ..wait }),
         Answer::Done(facts) if matches!(kind, StepKind::Build | StepKind::Activate) && is_too_much(&facts) => {
             let message = "the driver gave more than 16 interfaces, or more than 32 outputs of 1,024 characters";
             Answer::FailedForGood(Failure {
@@ -183,17 +268,26 @@ fn failed(kind: StepKind, reason: &str, message: String) -> Answer {
     Answer::Failed(Failure { step: kind.as_str().into(), reason: reason.into(), message, ..Failure::default() })
 }
 
-/// One attempt, asked again as often as the driver says, and cut off in the end.
-async fn attempt(driver: &dyn Driver, order: &StepOrder, work: Work, clock: &dyn clock::Clock) -> Answer {
+/// One attempt, asked again as often as the driver says, and cut off in the end. It pauses where the driver has something
+/// new to put on record.
+async fn attempt(
+    driver: &dyn Driver,
+    order: &StepOrder,
+    timeout: std::time::Duration,
+    work: Work,
+    clock: &dyn clock::Clock,
+) -> Answer {
     let asking = async {
         loop {
             match call(driver, order.step.kind, work.clone()).await {
-                Answer::Again(wait) => clock.sleep(wait.to_std()).await,
+                Answer::Again(wait) if wait.built.is_none() && wait.why == work.told => {
+                    clock.sleep(wait.after.to_std()).await;
+                }
                 answer => return answer,
             }
         }
     };
-    let end = clock.sleep(order.timeout);
+    let end = clock.sleep(timeout);
     match futures::future::select(std::pin::pin!(asking), end).await {
         futures::future::Either::Left((answer, _)) => answer,
         futures::future::Either::Right(_) => {

@@ -5,7 +5,7 @@ use super::{Driver, Work};
 use crate::api::{
     Blueprint, Interface, Resource, SecretRef,
     blueprint::{Host, HostsDriver},
-    step::{Answer, Facts, FreeSteps, Slot},
+    step::{Answer, Facts, FreeSteps, Slot, Wait},
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ impl Driver for Hosts {
         "hosts"
     }
 
-    fn free_steps(&self) -> FreeSteps {
+    fn free_steps(&self, _: Option<&Blueprint>, _: Option<&serde_json::Value>) -> FreeSteps {
         FreeSteps::ALL
     }
 
@@ -43,17 +43,8 @@ impl Driver for Hosts {
         identity(&serde_json::from_value::<Built>(built).ok()?.host)
     }
 
-    fn allocate(&self, blueprint: &Blueprint, resource: &Resource) -> serde_json::Value {
-        entry(blueprint, resource)
-            .and_then(|(hosts, host)| {
-                let built = Built {
-                    driver: self.name().to_owned(),
-                    host: host.clone(),
-                    secret_ref: secret_ref(blueprint, hosts, host),
-                };
-                serde_json::to_value(built).ok()
-            })
-            .unwrap_or_else(|| serde_json::json!({"driver": self.name()}))
+    fn allocate(&self, work: Work) -> BoxFuture<'static, serde_json::Value> {
+        futures::future::ready(record(&work)).boxed()
     }
 
     fn build(&self, work: Work) -> BoxFuture<'static, Answer> {
@@ -63,11 +54,11 @@ impl Driver for Hosts {
             Some(Facts {
                 interfaces: interfaces(host, secret_ref(blueprint, hosts, host)),
                 outputs: host.outputs.clone(),
-                built: Some(self.allocate(blueprint, resource)),
+                built: Some(record(&work)),
             })
         };
         // Without an entry the resource is drained by the next pass; there is nothing to build from.
-        let answer = built().map_or(Answer::Again(crate::api::Duration::from_secs(1)), Answer::Done);
+        let answer = built().map_or(Answer::Again(Wait::after(crate::api::Duration::from_secs(1))), Answer::Done);
         futures::future::ready(answer).boxed()
     }
 
@@ -84,6 +75,17 @@ impl Driver for Hosts {
     fn tear_down_resource(&self, _: Work) -> BoxFuture<'static, Answer> {
         futures::future::ready(Answer::Done(Facts::default())).boxed()
     }
+}
+
+/// The entry as it is; of a lease, only whose it is.
+fn record(work: &Work) -> serde_json::Value {
+    let built = || {
+        let (blueprint, resource) = (work.blueprint.as_deref()?, work.resource.as_deref()?);
+        let (hosts, host) = entry(blueprint, resource)?;
+        let driver = Hosts.name().to_owned();
+        serde_json::to_value(Built { driver, host: host.clone(), secret_ref: secret_ref(blueprint, hosts, host) }).ok()
+    };
+    built().filter(|_| work.lease.is_none()).unwrap_or_else(|| serde_json::json!({"driver": Hosts.name()}))
 }
 
 fn entry<'a>(blueprint: &'a Blueprint, resource: &Resource) -> Option<(&'a HostsDriver, &'a Host)> {
@@ -206,6 +208,7 @@ mod tests {
                 resource: Some(Arc::new(resource)),
                 blueprint: Some(Arc::new(blueprint.clone())),
                 lease: None,
+                told: String::new(),
             };
             let Some(Answer::Done(facts)) = Hosts.build(work).now_or_never() else { panic!("it is built at once") };
             assert_eq!(facts.interfaces.len(), interfaces, "{slot}");

@@ -2,12 +2,17 @@
 //! sees a client for our API group, and never writes it. Knows `api` only (and `expression`, once there is one).
 
 pub mod hosts;
+pub mod objects;
 
-use crate::api::{
-    Blueprint, Lease, Resource,
-    step::{Answer, EffectKey, FreeSteps, Slot},
+use crate::{
+    api::{
+        Blueprint, Lease, Resource,
+        step::{Answer, EffectKey, FreeSteps, Observed, Slot},
+    },
+    expression,
 };
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// What a driver is given for one step: the objects as values, and the key under which the effect is done once.
@@ -22,6 +27,26 @@ pub struct Work {
     pub blueprint: Option<Arc<Blueprint>>,
     /// For a step of a lease: the lease, as it is on record; `None` where it is gone and only its key is left.
     pub lease: Option<Arc<Lease>>,
+    /// What this step has said last that it waits for; it need not be said again.
+    pub told: String,
+}
+
+/// What a driver finds around it when the controller starts.
+#[derive(Clone)]
+pub struct Attachment {
+    /// The way to the API server, with the controller's own rights.
+    pub client: kube::Client,
+    /// Has the Blueprint, Resource or Lease of this UID looked at: something about it has changed in the world.
+    pub wake: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Why nothing can be built from a Blueprint, before anything is tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The reason of `Ready=False`.
+    pub reason: &'static str,
+    /// A sentence that names the field.
+    pub message: String,
 }
 
 /// What every driver does. Each step is idempotent and resumable; the future is dropped when its time is over, or when the
@@ -30,8 +55,21 @@ pub trait Driver: Send + Sync {
     /// Its name, as the field of a Blueprint's `driver`.
     fn name(&self) -> &'static str;
 
-    /// Which of its steps are free of outside effects, so that they may be taken inside one write.
-    fn free_steps(&self) -> FreeSteps {
+    /// Takes what it finds around it; once, before anything else.
+    fn attach(&self, attachment: Attachment) {
+        let _ = attachment;
+    }
+
+    /// What is wrong with a Blueprint that its schema cannot say.
+    fn check(&self, blueprint: Arc<Blueprint>) -> BoxFuture<'static, Option<Trouble>> {
+        let _ = blueprint;
+        futures::future::ready(None).boxed()
+    }
+
+    /// Which of its steps are free of outside effects, so that they may be taken inside one write: for this Blueprint, and
+    /// for the steps of a lease by its record (`status.built`), where there is one.
+    fn free_steps(&self, blueprint: Option<&Blueprint>, record: Option<&Value>) -> FreeSteps {
+        let _ = (blueprint, record);
         FreeSteps::default()
     }
 
@@ -53,9 +91,9 @@ pub trait Driver: Send + Sync {
         String::new()
     }
 
-    /// Allocates: everything that the teardown of this resource needs, told before anything is begun. It is put on record
-    /// as `status.built`.
-    fn allocate(&self, blueprint: &Blueprint, resource: &Resource) -> serde_json::Value;
+    /// Allocates: everything that the teardown of this resource needs, or of this lease where the work has one, told
+    /// before anything is begun. It is put on record as `status.built`; its `driver` is the driver's name.
+    fn allocate(&self, work: Work) -> BoxFuture<'static, Value>;
 
     /// Builds the resource.
     fn build(&self, work: Work) -> BoxFuture<'static, Answer>;
@@ -68,6 +106,12 @@ pub trait Driver: Send + Sync {
 
     /// Removes the resource, by what is on record.
     fn tear_down_resource(&self, work: Work) -> BoxFuture<'static, Answer>;
+
+    /// How what was built, or activated, is by now; `None` where that is not known.
+    fn observe(&self, work: Work) -> BoxFuture<'static, Option<Observed>> {
+        let _ = work;
+        futures::future::ready(Some(Observed::default())).boxed()
+    }
 }
 
 /// The drivers that a controller has.
@@ -77,7 +121,8 @@ pub struct Drivers(Vec<Arc<dyn Driver>>);
 impl Drivers {
     /// Those that come with Drydock.
     pub fn standard() -> Self {
-        Self(vec![Arc::new(hosts::Hosts)])
+        let evaluator = Arc::new(expression::Threads::default());
+        Self(vec![Arc::new(hosts::Hosts), Arc::new(objects::Objects::new(evaluator))])
     }
 
     /// One more; the newest of a name counts.
@@ -85,6 +130,11 @@ impl Drivers {
     pub fn with(mut self, driver: Arc<dyn Driver>) -> Self {
         self.0.insert(0, driver);
         self
+    }
+
+    /// Gives each what it finds around it.
+    pub fn attach(&self, attachment: &Attachment) {
+        self.0.iter().for_each(|driver| driver.attach(attachment.clone()));
     }
 
     /// The driver that a Blueprint names.

@@ -23,6 +23,8 @@ pub struct Surroundings {
     pub waiting: i64,
     /// B2: a quorum list made after the deletion was seen; `None` where none was made.
     pub resources_left: Option<usize>,
+    /// What its driver finds wrong with it: the reason, and a sentence.
+    pub trouble: Option<(&'static str, String)>,
     /// Its driver does not work with this controller.
     pub unsupported: Option<String>,
     /// Slots whose names are taken by resources that are not its own.
@@ -98,6 +100,9 @@ fn readiness(
     }
     if let Some(why) = &around.unsupported {
         return (Truth::False, "BuildFailing", why.clone());
+    }
+    if let Some((reason, why)) = &around.trouble {
+        return (Truth::False, reason, why.clone());
     }
     if around.namespaces_unreadable {
         let why = "allowedNamespaces.from: Selector needs the right to list and watch namespaces";

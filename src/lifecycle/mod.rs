@@ -8,6 +8,7 @@ pub mod blueprint;
 pub mod commands;
 pub mod conditions;
 pub mod deadline;
+mod health;
 pub mod lease;
 pub mod matching;
 pub mod pool;

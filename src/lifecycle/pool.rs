@@ -1,6 +1,6 @@
 //! The resources of one Blueprint: which slots are vacant, what each resource counts as, and whether it has room.
 
-use super::{commands, conditions, is_deleting, teardown};
+use super::{commands, conditions, health, is_deleting, teardown};
 use crate::api::{
     Blueprint, Claim, Command, CommandType, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
     blueprint::{Recycle, ResourceCounts},
@@ -176,6 +176,7 @@ pub fn room(resource: &Resource, blueprint: &Blueprint, slot: SlotState, held: u
     let Some(status) = &resource.status else { return 0 };
     let may_grant = resource.phase() == ResourcePhase::Active
         && !is_deleting(&resource.metadata)
+        && !health::is_lost(&status.conditions)
         && commands::unconsumed(&resource.spec.commands, &status.commands).next().is_none()
         && grants(blueprint, slot)
         && !(status.served && blueprint.spec.lease.recycle == Recycle::Destroy);
@@ -185,7 +186,25 @@ pub fn room(resource: &Resource, blueprint: &Blueprint, slot: SlotState, held: u
 
 /// Whether a Blueprint grants resources in this state at all.
 pub fn grants(blueprint: &Blueprint, slot: SlotState) -> bool {
-    !blueprint.spec.suspend && !is_deleting(&blueprint.metadata) && slot == SlotState::Current
+    !blueprint.spec.suspend && !is_deleting(&blueprint.metadata) && slot == SlotState::Current && is_sound(blueprint)
+}
+
+/// What its driver found wrong with a Blueprint, where nothing can be built from it.
+pub fn unsound(blueprint: &Blueprint) -> Option<&str> {
+    let ready = conditions::get(&blueprint.status.as_ref()?.conditions, "Ready")?;
+    let unsound = matches!(ready.reason.as_str(), "InvalidExpression" | "ExpressionTooSlow");
+    unsound.then_some(ready.message.as_str())
+}
+
+/// Whether its driver found nothing wrong with a Blueprint, so far.
+pub fn is_sound(blueprint: &Blueprint) -> bool {
+    unsound(blueprint).is_none()
+}
+
+/// Whether its driver has looked at a Blueprint as it is now, where there is something to look at: expressions.
+pub fn is_judged(blueprint: &Blueprint) -> bool {
+    let seen = blueprint.status.as_ref().and_then(|s| s.observed_generation);
+    blueprint.spec.driver.objects.is_none() || seen == blueprint.metadata.generation
 }
 
 #[cfg(test)]

@@ -15,9 +15,18 @@ pub fn is_failing(conditions: &[Condition]) -> bool {
 
 /// It goes on. What it has failed with last shows until it is done.
 pub fn goes_on(conditions: &mut Vec<Condition>, now: MicroTime) {
-    if !is_failing(conditions) {
+    // What was told of an attempt stands while it goes on.
+    if !is_failing(conditions) && conditions::reason(conditions, "TornDown") != "TearingDown" {
         conditions::set(conditions, now, "TornDown", Truth::False, "TearingDown", "");
     }
+}
+
+/// It has got so far, and waits.
+pub fn waits(conditions: &mut Vec<Condition>, now: MicroTime, why: &str) {
+    if why.is_empty() {
+        return goes_on(conditions, now);
+    }
+    conditions::set(conditions, now, "TornDown", Truth::False, "TearingDown", why);
 }
 
 /// An attempt has failed. Returns what there is to tell, where it is news. How often it has failed is not told: it is known

@@ -12,8 +12,8 @@ use crate::{
 };
 use drydock::{
     api::{
-        Blueprint, Duration as Length, Failure, Interface, Resource,
-        step::{Answer, EffectKey, Facts, StepKind},
+        Duration as Length, Failure, Interface,
+        step::{Answer, EffectKey, Facts, StepKind, Wait},
     },
     controller::{self, clock::SystemClock, options::Options},
     driver::{Driver, Drivers, Work},
@@ -222,7 +222,7 @@ impl World {
                 }
                 Again(milliseconds) => {
                     under.end(End::NotDone);
-                    return Answer::Again(Length::from_millis(milliseconds));
+                    return Answer::Again(Wait::after(Length::from_millis(milliseconds)));
                 }
                 Fails(why) => {
                     under.end(End::NotDone);
@@ -343,8 +343,12 @@ impl Driver for InWorld {
         "webhook"
     }
 
-    fn allocate(&self, _: &Blueprint, resource: &Resource) -> Value {
-        json!({"driver": self.name(), "intent": resource.metadata.uid})
+    fn allocate(&self, work: Work) -> BoxFuture<'static, Value> {
+        let intent = match (&work.lease, &work.resource) {
+            (None, Some(resource)) => json!({"driver": self.name(), "intent": resource.metadata.uid}),
+            _ => json!({"driver": self.name()}),
+        };
+        futures::future::ready(intent).boxed()
     }
 
     fn build(&self, work: Work) -> BoxFuture<'static, Answer> {

@@ -137,6 +137,7 @@ impl Index {
             link(&mut self.claimed, claim.uid.clone(), &key);
         }
         link(&mut self.owned, resource.spec.blueprint_ref.uid.clone(), &key);
+        self.resource_uids.insert(uid(&resource.metadata).to_owned(), key.clone());
         if resource.phase() == ResourcePhase::Pending
             && let Some(lease) = &resource.spec.requested_for
         {
@@ -214,6 +215,7 @@ impl Index {
             unlink(&mut self.claimed, &claim.uid, key);
         }
         unlink(&mut self.owned, &known.spec.blueprint_ref.uid, key);
+        self.resource_uids.remove(uid(&known.metadata));
         if let Some(lease) = &known.spec.requested_for {
             unlink(&mut self.building, &lease.uid, key);
         }
@@ -302,7 +304,11 @@ impl Index {
     /// The leases that a resource claims, claimed, or is bound to look at it, where what concerns them has changed.
     fn leases_look(&mut self, known: Option<&Resource>, seen: Option<&Resource>, now: MicroTime) {
         let Some(any) = seen.or(known) else { return };
-        let concern = |r: &Resource| (r.phase(), r.status.as_ref().and_then(|s| s.expires_at));
+        let lost = |r: &Resource| {
+            let ready = conditions::get(&r.status.as_ref()?.conditions, "Ready");
+            ready.filter(|ready| ready.reason == "ObjectLost").map(|ready| ready.message.clone())
+        };
+        let concern = |r: &Resource| (r.phase(), r.status.as_ref().and_then(|s| s.expires_at), lost(r));
         let changed = known.map(concern) != seen.map(concern);
         let claims = |r: Option<&Resource>| -> BTreeMap<String, i64> {
             r.map(|r| r.claims().iter().map(|c| (c.uid.clone(), c.attempt)).collect()).unwrap_or_default()
@@ -359,8 +365,9 @@ impl Index {
         strip(&mut blueprint.metadata);
         let asks = |b: &Blueprint| (b.metadata.uid.clone(), b.metadata.deletion_timestamp.clone(), b.spec.clone());
         let changed = known.as_deref().map(asks) != Some(asks(&blueprint));
-        let finalizer = |b: &Blueprint| crate::lifecycle::has_finalizer(&b.metadata);
-        let may_build = known.as_deref().is_none_or(|known| finalizer(known) != finalizer(&blueprint));
+        let builds =
+            |b: &Blueprint| (crate::lifecycle::has_finalizer(&b.metadata), pool::is_sound(b), pool::is_judged(b));
+        let may_build = known.as_deref().is_none_or(|known| builds(known) != builds(&blueprint));
         self.dirty.push(Key::Blueprint(key.clone()));
         let recorded = blueprint.status.as_ref().and_then(|s| s.next_build_at).filter(|at| *at > now);
         let ready = |b: &Blueprint| {
@@ -379,6 +386,7 @@ impl Index {
                 self.moved.insert(key.clone(), true);
             }
             if may_build {
+                self.offer_all(&key, now);
                 self.order(&key, now);
             }
             return;

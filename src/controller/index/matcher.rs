@@ -52,6 +52,7 @@ impl Pool {
     pub(super) fn may_build(&self, now: MicroTime) -> bool {
         // B1: creates nothing before its own object was read with the finalizer.
         has_finalizer(&self.object.metadata)
+            && pool::is_judged(&self.object)
             && pool::grants(&self.object, SlotState::Current)
             && self.next_build_at.is_none_or(|at| at <= now)
     }
@@ -231,7 +232,7 @@ impl Index {
         let owned = self.owned.get(uid(&pool.object.metadata)).cloned().unwrap_or_default();
         let driver = self.drivers.of_blueprint(&pool.object);
         let template_hash = driver.map(|driver| driver.template_hash(&pool.object)).unwrap_or_default();
-        let builds_take_time = driver.is_none_or(|driver| !driver.free_steps().build);
+        let builds_take_time = driver.is_none_or(|driver| !driver.free_steps(Some(&pool.object), None).build);
         if let Some(pool) = self.blueprints.get_mut(key) {
             pool.template_hash = template_hash;
             pool.builds_take_time = builds_take_time;
@@ -446,7 +447,7 @@ impl Index {
         }
     }
 
-    fn offer_all(&mut self, blueprint: &ObjectKey, now: MicroTime) {
+    pub(super) fn offer_all(&mut self, blueprint: &ObjectKey, now: MicroTime) {
         let Some(pool) = self.blueprints.get(blueprint) else { return };
         for resource in self.owned.get(uid(&pool.object.metadata)).cloned().unwrap_or_default() {
             self.offer(&resource, now);

@@ -45,6 +45,7 @@ pub struct Index {
     /// Lease UID → the lease.
     lease_uids: BTreeMap<String, ObjectKey>,
     /// Blueprint UID → the Blueprint.
+    resource_uids: BTreeMap<String, ObjectKey>,
     blueprint_uids: BTreeMap<String, ObjectKey>,
     /// Lease UID → the last version of a lease that was destroyed and is gone, while a resource claims it: R4a is final, and
     /// needs no read.
@@ -171,6 +172,7 @@ impl Index {
             blueprints: BTreeMap::new(),
             namespaces: Some(BTreeMap::new()),
             lease_uids: BTreeMap::new(),
+            resource_uids: BTreeMap::new(),
             blueprint_uids: BTreeMap::new(),
             ended: BTreeMap::new(),
             claimed: BTreeMap::new(),
@@ -210,6 +212,14 @@ impl Index {
     /// The leases that are offered to a resource.
     pub fn offers_of(&self, resource: &ObjectKey) -> Vec<ObjectKey> {
         self.offers.get(resource).cloned().unwrap_or_default()
+    }
+
+    /// The object of this UID.
+    pub fn key_of(&self, uid: &str) -> Option<Key> {
+        let lease = || self.lease_uids.get(uid).cloned().map(Key::Lease);
+        let blueprint = || self.blueprint_uids.get(uid).cloned().map(Key::Blueprint);
+        let resource = || self.resource_uids.get(uid).cloned().map(Key::Resource);
+        lease().or_else(resource).or_else(blueprint)
     }
 
     /// How many objects of each kind there are, and how many leases wait.

@@ -41,12 +41,12 @@ impl Driver for Slow {
         "webhook"
     }
 
-    fn free_steps(&self) -> FreeSteps {
+    fn free_steps(&self, _: Option<&Blueprint>, _: Option<&serde_json::Value>) -> FreeSteps {
         FreeSteps { build: false, ..FreeSteps::ALL }
     }
 
-    fn allocate(&self, _: &Blueprint, _: &Resource) -> serde_json::Value {
-        serde_json::json!({"driver": "webhook"})
+    fn allocate(&self, _: Work) -> BoxFuture<'static, serde_json::Value> {
+        futures::future::ready(serde_json::json!({"driver": "webhook"})).boxed()
     }
 
     fn build(&self, _: Work) -> BoxFuture<'static, Answer> {
@@ -233,7 +233,8 @@ impl World {
             let Some(around) = self.index.around_lease(object, self.now) else { return };
             let driver = self.index.drivers.named("hosts").cloned();
             let decision = {
-                let surroundings = passes::lease::surroundings(&around, &known, driver.as_ref(), &reports);
+                let asked = passes::lease::ask(&around).now_or_never().unwrap();
+                let surroundings = passes::lease::surroundings(&around, &known, driver.as_ref(), &reports, &asked);
                 lifecycle::lease::decide(&around.lease, &surroundings, self.now)
             };
             if decision.reads.contains(&Read::BoundResource) {
@@ -264,7 +265,8 @@ impl World {
         while let Some(around) = self.index.around_resource(object, self.now) {
             offered.clone_from(&around.offered);
             let decision = {
-                let surroundings = passes::resource::surroundings(&around, &known, &reports);
+                let asked = passes::resource::ask(&around, &known).now_or_never().unwrap();
+                let surroundings = passes::resource::surroundings(&around, &known, &reports, &asked);
                 lifecycle::resource::decide(&around.held.resource, &surroundings, self.now)
             };
             if let Some(read) = decision.reads.first() {
@@ -274,7 +276,7 @@ impl World {
             let on_record = around.held.resource.status.clone().unwrap_or_default();
             if let Some(order) = &decision.step {
                 let driver = around.held.driver.clone().unwrap();
-                if driver.free_steps().contains(order.step.kind) {
+                if driver.free_steps(None, None).contains(order.step.kind) {
                     let work = passes::resource::work(order, &around, &known);
                     reports.push(run(&driver, order.step.kind, work, &order.step));
                     continue;

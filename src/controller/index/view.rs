@@ -122,7 +122,7 @@ impl Index {
         let building = building.filter_map(|r| Some(self.pool_of(self.resources.get(r)?)?.0.clone()));
         let takes_no_time = |blueprint: ObjectKey| {
             let pool = self.blueprints.get(&blueprint)?;
-            Some(self.drivers.of_blueprint(&pool.object)?.free_steps().build)
+            Some(self.drivers.of_blueprint(&pool.object)?.free_steps(Some(&pool.object), None).build)
         };
         let coming = waiter.queues.iter().map(|queued| &queued.blueprint);
         let coming = coming.filter(|blueprint| self.is_coming_for(key, blueprint, now)).cloned();
@@ -155,7 +155,7 @@ impl Index {
                 namespace_limit: limits.max_leases_per_namespace.filter(|_| at_limit),
                 built_at_once: at_once.then_some(limits.max_concurrent_builds),
                 reclaiming: self.reclaiming(asking, pool, now),
-                failing: in_flight.and_then(|r| pool::failure(r)),
+                failing: in_flight.and_then(|r| pool::failure(r)).or(pool::unsound(&pool.object)),
                 next_build_at: pool.next_build_at.filter(|at| *at > now),
             };
             Some(matching::standing(&lease.spec, &candidate))
@@ -214,6 +214,7 @@ impl Index {
             counts: pool.counts,
             waiting: pool.queue.values().map(|class| i64::try_from(class.len()).unwrap_or(0)).sum(),
             resources_left: None,
+            trouble: None,
             unsupported: driver.is_none().then(|| {
                 format!("this controller has no driver {}: nothing is built", crate::driver::name_in(&pool.object))
             }),

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
     shell.see(|index, now| index.retry_builds(object, now));
+    let trouble = check(shell, object).await;
     let made = make_ordered(shell, object).await;
     let reclaimed = reclaim_due(shell, object).await;
     let mut resources_left = None;
@@ -30,6 +31,11 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
             return Ok(None);
         };
         let now = shell.clock.now();
+        if view.blueprint.metadata.generation != trouble.0 {
+            // It was changed meanwhile: its next pass tells of what it is now.
+            return made.map(|()| None);
+        }
+        view.around.trouble.clone_from(&trouble.1);
         view.around.resources_left = resources_left;
         view.around.counted_at = super::super::lock(&shell.counted).get(object).copied();
         let blueprint = view.blueprint;
@@ -59,6 +65,15 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
         made?;
         return Ok(wake.into_iter().chain(reclaimed?).min());
     }
+}
+
+/// What its driver finds wrong with a Blueprint, and in which generation of it.
+async fn check(shell: &Arc<Shell>, object: &ObjectKey) -> (Option<i64>, Option<(&'static str, String)>) {
+    let view = shell.see(|index, now| index.around_blueprint(object, now));
+    let Some(blueprint) = view.map(|view| view.blueprint) else { return (None, None) };
+    let generation = blueprint.metadata.generation;
+    let Some(driver) = shell.drivers.of_blueprint(&blueprint) else { return (generation, None) };
+    (generation, driver.check(blueprint).await.map(|trouble| (trouble.reason, trouble.message)))
 }
 
 /// Asks the resources that make room for those who wait to go. Returns when the next may be asked.

@@ -2,11 +2,15 @@
 
 use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
 use crate::{
-    api::{Lease, MicroTime, Resource, step::FreeSteps},
+    api::{
+        Blueprint, Lease, LeasePhase, MicroTime, Resource,
+        step::{EffectKey, FreeSteps, Observed},
+    },
     controller::index::{Held, LeaseAround},
     driver::{Driver, Work},
     lifecycle::{Read, StepOrder, lease, uid},
 };
+use serde_json::Value;
 use std::sync::Arc;
 
 /// What quorum reads have said in this pass about the resource that the lease is bound to.
@@ -20,13 +24,28 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
     let mut reports: Vec<_> = shell.steps.report(key).into_iter().collect();
     let mut known = Quorum::Nothing;
     for _ in 0..ROUNDS {
-        let now = shell.clock.now();
         let Some(around) = shell.see(|index, now| index.around_lease(object, now)) else {
             shell.steps.want_nothing(key);
+            shell.steps.bury(shell, key, |_| true);
             return Ok(None);
         };
+        let over = around.lease.phase() == LeasePhase::Destroyed;
+        if over && super::is_written_off(around.lease.status.as_ref().map(|s| s.conditions.as_slice())) {
+            shell.steps.write_off(key);
+        }
+        let (id, attempt) = (uid(&around.lease.metadata).to_owned(), around.lease.attempt());
+        // What was begun for an attempt that is over, and ends only now, is nobody's.
+        shell.steps.bury(shell, key, |effect| {
+            effect.lease.as_ref().is_none_or(|(uid, begun)| *uid != id || over || *begun < attempt)
+        });
         let driver = driver_of(shell, &around);
-        let decision = lease::decide(&around.lease, &surroundings(&around, &known, driver.as_ref(), &reports), now);
+        let asked = ask(&around).await;
+        let now = shell.clock.now();
+        shell.tell_news(&around.lease.metadata, "Lease", asked.observed.as_ref());
+        let around_it = surroundings(&around, &known, driver.as_ref(), &reports, &asked);
+        let mut decision = lease::decide(&around.lease, &around_it, now);
+        let look_again = asked.observed.as_ref().and_then(|o| o.look_again).map(|wait| now.after(wait));
+        decision.wake = decision.wake.into_iter().chain(look_again).min();
         if let Some(wanted) = decision.reads.first() {
             if *wanted != Read::BoundResource {
                 return Err(PassError::Unsettled);
@@ -40,7 +59,8 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
             let driver = held.as_ref().and_then(|h| h.driver.clone()).or(driver);
             let driver = driver.ok_or(PassError::NoDriver)?;
             let work = || work(order, &around, held.clone());
-            if driver.free_steps().contains(order.step.kind) {
+            let blueprint = held.as_ref().and_then(|h| h.blueprint.as_deref());
+            if driver.free_steps(blueprint, decision.status.built.as_ref()).contains(order.step.kind) {
                 let report = run_free(&driver, order, work()).await.ok_or(PassError::Unsettled)?;
                 reports.push(report);
                 continue;
@@ -70,8 +90,48 @@ fn driver_of(shell: &Shell, around: &LeaseAround) -> Option<Arc<dyn Driver>> {
     shell.drivers.named(recorded).cloned()
 }
 
-fn free(driver: Option<&Arc<dyn Driver>>) -> FreeSteps {
-    driver.map(|d| d.free_steps()).unwrap_or_default()
+/// What drivers have said about the lease in this pass.
+#[derive(Default)]
+pub(in crate::controller) struct Asked {
+    /// What the teardown of the lease would need, for each of its claims.
+    pub(in crate::controller) intents: Vec<Value>,
+    /// How what was activated for it is by now.
+    pub(in crate::controller) observed: Option<Observed>,
+}
+
+pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {
+    let mut asked = Asked::default();
+    let about = |held: &Held, attempt: i64| Work {
+        key: EffectKey {
+            resource: uid(&held.resource.metadata).to_owned(),
+            lease: Some((uid(&around.lease.metadata).to_owned(), attempt)),
+        },
+        resource: Some(held.resource.clone()),
+        blueprint: held.blueprint.clone(),
+        lease: Some(around.lease.clone()),
+        told: String::new(),
+    };
+    match around.lease.phase() {
+        LeasePhase::Pending => {
+            for (held, attempt) in &around.claims {
+                asked.intents.push(match &held.driver {
+                    Some(driver) => driver.allocate(about(held, *attempt)).await,
+                    None => Value::Null,
+                });
+            }
+        }
+        LeasePhase::Active => {
+            if let Some((held, driver)) = around.bound.as_ref().and_then(|held| Some((held, held.driver.as_ref()?))) {
+                asked.observed = driver.observe(about(held, around.lease.attempt())).await;
+            }
+        }
+        LeasePhase::Acquired | LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed => {}
+    }
+    asked
+}
+
+fn free(driver: Option<&Arc<dyn Driver>>, blueprint: Option<&Blueprint>, record: Option<&Value>) -> FreeSteps {
+    driver.map(|d| d.free_steps(blueprint, record)).unwrap_or_default()
 }
 
 pub(in crate::controller) fn surroundings<'a>(
@@ -79,16 +139,18 @@ pub(in crate::controller) fn surroundings<'a>(
     known: &'a Quorum,
     driver: Option<&Arc<dyn Driver>>,
     reports: &'a [crate::api::step::Report],
+    asked: &'a Asked,
 ) -> lease::Surroundings<'a> {
-    let granted = |(held, attempt): &'a (Held, i64)| lease::Granted {
+    let granted = |(n, (held, attempt)): (usize, &'a (Held, i64))| lease::Granted {
         resource: &held.resource,
         blueprint: held.blueprint.as_deref(),
-        free: free(held.driver.as_ref()),
-        driver: held.driver.as_ref().map_or("", |d| d.name()),
+        free: free(held.driver.as_ref(), held.blueprint.as_deref(), asked.intents.get(n)),
+        intent: asked.intents.get(n).cloned().unwrap_or_default(),
         attempt: *attempt,
     };
+    let record = around.lease.status.as_ref().and_then(|s| s.built.as_ref());
     let blueprint = around.bound.as_ref().and_then(|held| held.blueprint.as_deref());
-    let bound_free = free(around.bound.as_ref().and_then(|held| held.driver.as_ref()).or(driver));
+    let bound_free = free(around.bound.as_ref().and_then(|held| held.driver.as_ref()).or(driver), blueprint, record);
     let bound = match (known, &around.bound) {
         _ if around.lease.resource_ref().is_none() => lease::Bound::Unbound,
         (Quorum::Gone, _) => lease::Bound::Gone { free: bound_free },
@@ -96,8 +158,8 @@ pub(in crate::controller) fn surroundings<'a>(
         (Quorum::Nothing, Some(held)) => lease::Bound::Seen { resource: &held.resource, blueprint, free: bound_free },
         (Quorum::Nothing, None) => lease::Bound::Absent,
     };
-    let claims = around.claims.iter().map(granted).collect();
-    lease::Surroundings { claims, bound, waiting: around.waiting.clone(), reports }
+    let claims = around.claims.iter().enumerate().map(granted).collect();
+    lease::Surroundings { claims, bound, waiting: around.waiting.clone(), reports, observed: asked.observed.as_ref() }
 }
 
 /// The resource that the next status binds the lease to, as far as it is seen.
@@ -123,6 +185,7 @@ pub(in crate::controller) fn work(order: &StepOrder, around: &LeaseAround, held:
         resource: held.map(|held| held.resource),
         blueprint,
         lease: Some(around.lease.clone()),
+        told: String::new(),
     }
 }
 

@@ -11,9 +11,9 @@ use super::{
     writer::{Ours, RequestError, in_time},
 };
 use crate::{
-    api::{MicroTime, step::Report},
+    api::{Condition, MicroTime, step::Report},
     driver::{Driver, Work},
-    lifecycle::{Decision, MetadataChange, Urgency, uid},
+    lifecycle::{Decision, MetadataChange, Urgency, conditions, uid},
 };
 use kube::{Api, Resource as _, ResourceExt as _, core::DeserializeGuard};
 use std::{sync::Arc, time::Duration};
@@ -108,6 +108,11 @@ async fn run_free(driver: &Arc<dyn Driver>, order: &crate::lifecycle::StepOrder,
     let call = super::steps::call(&**driver, order.step.kind, work);
     let answer = super::steps::bounded(order.step.kind, tokio::time::timeout(FREE_STEP, call).await.ok()?);
     Some(Report { step: order.step.clone(), answer, failures: 0, retry_at: None })
+}
+
+/// Whether a teardown was ended by `Forget`.
+fn is_written_off(conditions: Option<&[Condition]>) -> bool {
+    conditions::true_reason(conditions.unwrap_or_default(), "TornDown") == Some("Forgotten")
 }
 
 /// What the API server itself says of a UID.

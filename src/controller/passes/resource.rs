@@ -4,7 +4,7 @@ use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, car
 use crate::{
     api::{
         Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
-        step::{Report, StepKind},
+        step::{EffectKey, Observed, Report, StepKind},
     },
     controller::{
         index::ResourceAround,
@@ -17,6 +17,7 @@ use kube::{
     Api,
     api::{ListParams, ObjectList},
 };
+use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -64,6 +65,7 @@ async fn rounds(
     for _ in 0..ROUNDS {
         let Some(around) = shell.see(|index, now| index.around_resource(object, now)) else {
             shell.steps.want_nothing(key);
+            shell.steps.bury(shell, key, |_| true);
             *offered = super::super::lock(&shell.index).offers_of(object);
             return Ok(None);
         };
@@ -72,9 +74,19 @@ async fn rounds(
                 offered.push(lease.clone());
             }
         }
-        let now = shell.clock.now();
         let resource = around.held.resource.clone();
-        let decision = resource::decide(&resource, &surroundings(&around, &known, &reports), now);
+        let over = resource.phase() == ResourcePhase::Destroyed;
+        if over && super::is_written_off(resource.status.as_ref().map(|s| s.conditions.as_slice())) {
+            shell.steps.write_off(key);
+        }
+        // What was begun for one that is over, and ends only now, is nobody's.
+        shell.steps.bury(shell, key, |effect| over || effect.resource != uid(&resource.metadata));
+        let asked = ask(&around, &known).await;
+        let now = shell.clock.now();
+        shell.tell_news(&resource.metadata, "Resource", asked.observed.as_ref());
+        let mut decision = resource::decide(&resource, &surroundings(&around, &known, &reports, &asked), now);
+        let look_again = asked.observed.as_ref().and_then(|o| o.look_again).map(|wait| now.after(wait));
+        decision.wake = decision.wake.into_iter().chain(look_again).min();
         if !decision.reads.is_empty() {
             for wanted in &decision.reads {
                 look(shell, &resource, wanted, &mut known).await?;
@@ -88,7 +100,7 @@ async fn rounds(
         if let Some(order) = &decision.step {
             let driver = around.held.driver.clone().ok_or(PassError::NoDriver)?;
             let work = || work(order, &around, &known);
-            if driver.free_steps().contains(order.step.kind) {
+            if driver.free_steps(around.held.blueprint.as_deref(), None).contains(order.step.kind) {
                 let report = run_free(&driver, order, work()).await.ok_or(PassError::Unsettled)?;
                 if matches!(report.answer, crate::api::step::Answer::Again(_)) {
                     return Ok(Some(now.after(crate::api::Duration::from_secs(1))));
@@ -115,10 +127,34 @@ async fn rounds(
     Err(PassError::Unsettled)
 }
 
+/// What the driver has said about the resource in this pass.
+#[derive(Default)]
+pub(in crate::controller) struct Asked {
+    /// What its teardown will need, for one that is not begun yet.
+    pub(in crate::controller) intent: Option<Value>,
+    /// How what was built is by now.
+    pub(in crate::controller) observed: Option<Observed>,
+}
+
+pub(in crate::controller) async fn ask(around: &ResourceAround, known: &Known) -> Asked {
+    let Some(driver) = &around.held.driver else { return Asked::default() };
+    let resource = &around.held.resource;
+    let about = || about(EffectKey::of_resource(uid(&resource.metadata)), around, known);
+    let recorded = resource.status.as_ref().is_some_and(|s| s.built.is_some());
+    match resource.phase() {
+        ResourcePhase::Pending if !recorded => {
+            Asked { intent: Some(driver.allocate(about()).await), ..Asked::default() }
+        }
+        ResourcePhase::Active => Asked { observed: driver.observe(about()).await, ..Asked::default() },
+        _ => Asked::default(),
+    }
+}
+
 pub(in crate::controller) fn surroundings<'a>(
     around: &'a ResourceAround,
     known: &'a Known,
     reports: &'a [Report],
+    asked: &'a Asked,
 ) -> resource::Surroundings<'a> {
     let blueprint = match (&known.blueprint, &around.held.blueprint) {
         (Some(BlueprintFact::Confirmed(blueprint)), _) => resource::BlueprintView::Confirmed(blueprint),
@@ -135,7 +171,6 @@ pub(in crate::controller) fn surroundings<'a>(
         None => known.read_leases.get(&claim.uid).map_or(resource::LeaseView::Absent, |l| resource::LeaseView::Seen(l)),
     };
     let driver = around.held.driver.as_ref();
-    let intent = driver.zip(around.held.blueprint.as_ref()).map(|(d, b)| d.allocate(b, &around.held.resource));
     resource::Surroundings {
         blueprint,
         slot: around.slot,
@@ -145,20 +180,25 @@ pub(in crate::controller) fn surroundings<'a>(
         slot_is_clear: known.slot_is_clear,
         counted_limit: around.counted_limit,
         others: known.others,
-        free: driver.map(|d| d.free_steps()).unwrap_or_default(),
-        intent,
+        free: driver.map(|d| d.free_steps(around.held.blueprint.as_deref(), None)).unwrap_or_default(),
+        intent: asked.intent.clone(),
         reports,
+        observed: asked.observed.as_ref(),
     }
 }
 
 pub(in crate::controller) fn work(order: &StepOrder, around: &ResourceAround, known: &Known) -> Work {
+    debug_assert!(order.step.kind != StepKind::Activate);
+    about(order.step.key.clone(), around, known)
+}
+
+fn about(key: EffectKey, around: &ResourceAround, known: &Known) -> Work {
     let blueprint = match &known.blueprint {
         Some(BlueprintFact::Confirmed(blueprint)) => Some(blueprint.clone()),
         _ => around.held.blueprint.clone(),
     };
     // The lease of a claim that is torn down here is gone: only its key is left.
-    debug_assert!(order.step.kind != StepKind::Activate);
-    Work { key: order.step.key.clone(), resource: Some(around.held.resource.clone()), blueprint, lease: None }
+    Work { key, resource: Some(around.held.resource.clone()), blueprint, lease: None, told: String::new() }
 }
 
 async fn look(shell: &Arc<Shell>, resource: &Resource, wanted: &Read, known: &mut Known) -> Result<(), PassError> {

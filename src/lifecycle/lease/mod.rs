@@ -1,6 +1,8 @@
 //! The lease reconciler's decisions.
 
 mod asked;
+mod clocks;
+mod steps;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -9,7 +11,7 @@ use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
     conditions::{self, Truth},
     deadline::{self, End},
-    has_finalizer, is_deleting,
+    has_finalizer, health, is_deleting,
     matching::Rung,
     queue, report_of, teardown, uid,
 };
@@ -17,7 +19,7 @@ use crate::api::{
     Blueprint, DeadlineName, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase,
     blueprint::LeasePolicy,
     lease::ResourceRef,
-    step::{Answer, EffectKey, Facts, FreeSteps, Report, Step, StepKind},
+    step::{FreeSteps, Observed, Report},
 };
 
 /// What a lease's pass sees around it.
@@ -31,6 +33,8 @@ pub struct Surroundings<'a> {
     pub waiting: Waiting,
     /// What came of the steps that were wanted.
     pub reports: &'a [Report],
+    /// How what was activated for it is by now, where its driver knows.
+    pub observed: Option<&'a Observed>,
 }
 
 /// A claim on a resource in the cache: with it a lease may be bound, for a claim cannot be dropped while its lease may
@@ -43,8 +47,8 @@ pub struct Granted<'a> {
     pub blueprint: Option<&'a Blueprint>,
     /// Which steps of its driver are free of outside effects.
     pub free: FreeSteps,
-    /// Its driver's name.
-    pub driver: &'a str,
+    /// What the teardown of this lease needs, to be put on record as it is bound.
+    pub intent: serde_json::Value,
     /// The attempt that the claim is for.
     pub attempt: i64,
 }
@@ -112,6 +116,7 @@ pub fn decide(lease: &Lease, around: &Surroundings<'_>, now: MicroTime) -> Decis
     }
     pass.other_side();
     pass.clocks();
+    pass.look_at_it();
     pass.step();
     pass.close()
 }
@@ -157,6 +162,8 @@ struct Pass<'a> {
     wakes: Vec<MicroTime>,
     events: Vec<EventDraft>,
     urgency: Urgency,
+    /// What its activation has said that it waits for.
+    waits_for: Option<String>,
     /// What of an edit was not granted; told with the deadline.
     cut: Option<String>,
     /// Why the lease waits, where this pass sent it back.
@@ -182,6 +189,7 @@ impl<'a> Pass<'a> {
             wakes: Vec::new(),
             events: Vec::new(),
             urgency: Urgency::Later,
+            waits_for: None,
             cut: None,
             sent_back: false,
         };
@@ -340,8 +348,8 @@ impl<'a> Pass<'a> {
             uid: uid(meta).to_owned(),
         });
         self.be_bound(granted.resource, granted.blueprint, granted.free);
-        // Whose teardown it is must be known when resource and Blueprint are gone.
-        self.next.built = Some(serde_json::json!({"driver": granted.driver}));
+        // Everything that a teardown needs is on record before the first effect outside (api.md, 6), whose it is above all.
+        self.next.built = Some(granted.intent.clone());
         self.phase = LeasePhase::Acquired;
         self.next.acquired_at = Some(self.now);
         self.next.queue_position = None;
@@ -397,170 +405,16 @@ impl<'a> Pass<'a> {
         self.urgency = Urgency::Soon;
     }
 
-    // Clocks
-
-    fn clocks(&mut self) {
-        let now = self.now;
-        match self.phase {
-            LeasePhase::Pending => {
-                if self.end().at.is_some_and(|at| at <= now) {
-                    return self.release("Expired", "its end came while it waited", None);
-                }
-                let Some(at) = self.queue_deadline() else { return };
-                let served = queue::gives_up_at_once(self.lease) && self.around.waiting.served_at_once;
-                if at <= now && !served {
-                    let message = format!("nothing had served it in time: {}", self.around.waiting.message);
-                    self.release("QueueTimeout", &message, None);
-                }
-            }
-            LeasePhase::Acquired => {
-                let activation = (!self.is_returning()).then(|| self.activation_deadline());
-                let end = self.end().at;
-                if activation.is_some_and(|at| at <= now && end.is_none_or(|end| at <= end)) {
-                    let message = "it was not made active in time";
-                    return self.broken("ActivationTimeout", message);
-                }
-                if end.is_some_and(|at| at <= now) {
-                    self.release("Expired", "its end came before it was active", None);
-                }
-            }
-            LeasePhase::Active => {
-                let end = self.end();
-                if end.at.is_some_and(|at| at <= now) && !end.follows_resource {
-                    self.release("Expired", &format!("its end has come: {}", end.message), None);
-                }
-            }
-            LeasePhase::Released => {
-                if self.held_until().is_some_and(|at| at <= now) {
-                    self.end_hold();
-                    self.urgency = Urgency::Now;
-                }
-            }
-            LeasePhase::Broken | LeasePhase::Destroyed => {}
-        }
-    }
-
-    /// The end of the wait: as recorded, or from the creation; after a return it is recorded anew.
-    fn queue_deadline(&self) -> Option<MicroTime> {
-        if self.sent_back {
-            return self.lease.spec.queue_timeout.map(|timeout| self.now.after(timeout));
-        }
-        queue::queue_end(self.lease, self.now)
-    }
-
-    fn activation_deadline(&self) -> MicroTime {
-        let told = deadline::find(&self.on_record.deadlines, DeadlineName::Activation);
-        if let Some(told) = told.filter(|_| !self.policy_known) {
-            return told.at;
-        }
-        let timeout = self.policy.activation_timeout.unwrap_or(deadline::ACTIVATION_TIMEOUT);
-        self.next.acquired_at.unwrap_or(self.now).after(timeout)
-    }
-
-    // The driver's step
-
-    fn step(&mut self) {
-        match self.phase {
-            LeasePhase::Acquired if self.is_returning() => self.tear_down(),
-            LeasePhase::Acquired => self.activate(),
-            LeasePhase::Released if self.held_until().is_some() => {}
-            LeasePhase::Released | LeasePhase::Broken => self.tear_down(),
-            LeasePhase::Pending | LeasePhase::Active | LeasePhase::Destroyed => {}
-        }
-    }
-
-    fn wanted(&self, kind: StepKind) -> Step {
-        let resource = self.next.resource_ref.as_ref().map_or(String::new(), |r| r.uid.clone());
-        let lease = Some((uid(&self.lease.metadata).to_owned(), self.next.attempt));
-        Step { kind, key: EffectKey { resource, lease } }
-    }
-
-    /// L3: begins only with Acquired on record (the shell begins no step with effects before its write), unless the
-    /// driver declares activation free of outside effects.
-    fn activate(&mut self) {
-        let step = self.wanted(StepKind::Activate);
-        let effects = !self.free.activate;
-        match report_of(self.around.reports, &step).map(|r| &r.answer) {
-            Some(Answer::Done(facts)) => return self.active(facts),
-            Some(Answer::FailedForGood(failure)) => {
-                self.next.failure = Some(failure.clone());
-                self.broken("Failed", &failure.message);
-                return self.tear_down();
-            }
-            Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
-            Some(Answer::Again(_) | Answer::Need(_)) | None => {}
-        }
-        // L7: after Acquired is on record and before the first call, one quorum read of the resource and its claim.
-        let on_record = self.on_record.phase == Some(LeasePhase::Acquired);
-        if effects && on_record && !matches!(self.around.bound, Bound::Confirmed { .. }) {
-            self.reads.push(Read::BoundResource);
-            return;
-        }
-        let left = self.activation_deadline().timestamp().duration_since(self.now.timestamp());
-        self.step = Some(StepOrder { step, timeout: left.unsigned_abs() });
-    }
-
-    fn active(&mut self, facts: &Facts) {
-        self.phase = LeasePhase::Active;
-        self.next.activated_at = Some(self.now);
-        self.next.interfaces = facts.interfaces.clone();
-        self.next.outputs = facts.outputs.clone();
-        if facts.built.is_some() {
-            self.next.built = facts.built.clone();
-        }
-        self.next.failure = None;
-        self.set("Ready", Truth::True, "Active", "");
-        self.set("Settled", Truth::True, "Active", "");
-        let name = self.next.resource_ref.as_ref().map_or("", |r| r.name.as_str());
-        self.events.push(EventDraft::normal("Active", format!("on Resource {name}")));
-        self.urgency = Urgency::Soon;
-        // An end that came before the lease became active has been looked at; one that is set by now has not.
-        self.clocks();
-        if self.phase == LeasePhase::Released {
-            self.step();
-        }
-    }
-
-    fn tear_down(&mut self) {
-        let step = self.wanted(StepKind::TearDownLease);
-        match report_of(self.around.reports, &step) {
-            Some(Report { answer: Answer::Done(_), .. }) => return self.torn_down(),
-            Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
-                self.next.failure = Some(failure.clone());
-                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
-            }
-            Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
-                teardown::goes_on(&mut self.next.conditions, self.now);
-            }
-        }
-        self.step = Some(StepOrder { step, timeout: self.teardown_timeout.to_std() });
-    }
-
-    /// L9 and, for a lease on its way back, L5.
-    fn torn_down(&mut self) {
-        if self.phase == LeasePhase::Acquired {
-            return self.send_back();
-        }
-        if self.phase == LeasePhase::Released {
-            self.next.failure = None;
-        }
-        self.destroyed("TornDown", "what it left is removed");
-    }
-
-    /// L5: Pending, reference empty, attempt and returns raised, in one write; the place in the queue is kept.
-    fn send_back(&mut self) {
-        self.phase = LeasePhase::Pending;
-        self.sent_back = true;
-        self.next.resource_ref = None;
-        self.next.acquired_at = None;
-        self.next.built = None;
-        self.next.interfaces.clear();
-        self.next.outputs.clear();
-        self.next.attempt += 1;
-        self.next.returns += 1;
-        self.set("Ready", Truth::False, "Waiting", "it waits for another Resource");
-        self.set("TornDown", Truth::False, "InUse", "");
-        self.urgency = Urgency::Soon;
+    /// What has become of it, or of its resource, while it is held is told; nothing is done about it.
+    fn look_at_it(&mut self) {
+        let (LeasePhase::Active, Some(observed)) = (self.phase, self.around.observed) else { return };
+        let beneath = self.bound.and_then(|resource| {
+            let ready = conditions::get(&resource.status.as_ref()?.conditions, "Ready");
+            let ready = ready.filter(|ready| ready.reason == "ObjectLost")?;
+            Some(format!("of its Resource {}: {}", resource.metadata.name.as_deref()?, ready.message))
+        });
+        let lost = observed.lost.clone().or(beneath);
+        self.events.extend(health::tell(&mut self.next.conditions, self.now, lost.as_deref()));
     }
 
     fn set(&mut self, type_: &str, truth: Truth, reason: &str, message: &str) {

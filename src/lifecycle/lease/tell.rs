@@ -44,8 +44,10 @@ impl Pass<'_> {
         }
         // Set from the first status write on, so that `kubectl wait` always has something to look at.
         self.set_if_absent("Acquired", waiting.rung.as_str(), &waiting.message);
+        let told = conditions::get(&self.next.conditions, "Ready").filter(|c| c.reason == "Activating");
+        let told = self.waits_for.clone().or(told.map(|c| c.message.clone())).unwrap_or_default();
         let (ready, message) = match self.phase {
-            LeasePhase::Acquired => ("Activating", ""),
+            LeasePhase::Acquired => ("Activating", told.as_str()),
             _ => ("Waiting", "it waits for a Resource"),
         };
         if matches!(self.phase, LeasePhase::Pending | LeasePhase::Acquired) && !self.is_returning() {

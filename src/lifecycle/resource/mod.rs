@@ -1,6 +1,7 @@
 //! The resource reconciler's decisions.
 
 mod asked;
+mod steps;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -8,14 +9,14 @@ mod tests;
 use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
     conditions::{self, Truth},
-    deadline, has_finalizer, is_deleting,
+    deadline, has_finalizer, health, is_deleting,
     pool::{self, IdleClock, SlotState},
     report_of, teardown, uid,
 };
 use crate::api::{
     Blueprint, Claim, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
     blueprint::{LeasePolicy, Recycle, ResourcePolicy},
-    step::{Answer, EffectKey, Facts, FreeSteps, Report, Step, StepKind},
+    step::{Answer, EffectKey, FreeSteps, Observed, Report, Step, StepKind},
 };
 
 /// What a resource's pass sees around it.
@@ -43,6 +44,8 @@ pub struct Surroundings<'a> {
     pub intent: Option<serde_json::Value>,
     /// What came of the steps that were wanted.
     pub reports: &'a [Report],
+    /// How what was built is by now, where its driver knows.
+    pub observed: Option<&'a Observed>,
 }
 
 /// A resource's Blueprint.
@@ -123,6 +126,7 @@ pub fn decide(resource: &Resource, around: &Surroundings<'_>, now: MicroTime) ->
     pass.drop_claims();
     pass.drain();
     pass.clocks();
+    pass.look_at_it();
     pass.step();
     pass.grant();
     pass.close()
@@ -140,6 +144,8 @@ struct Pass<'a> {
     policy: ResourcePolicy,
     lease_policy: LeasePolicy,
     step: Option<StepOrder>,
+    /// What its build has said that it waits for.
+    waits_for: Option<String>,
     reads: Vec<Read>,
     wakes: Vec<MicroTime>,
     events: Vec<EventDraft>,
@@ -163,6 +169,7 @@ impl<'a> Pass<'a> {
             policy: blueprint.map(|b| b.spec.resource.clone()).unwrap_or_default(),
             lease_policy: blueprint.map(|b| b.spec.lease.clone()).unwrap_or_default(),
             step: None,
+            waits_for: None,
             reads: Vec::new(),
             wakes: Vec::new(),
             events: Vec::new(),
@@ -328,142 +335,24 @@ impl<'a> Pass<'a> {
         self.policy.teardown_timeout.unwrap_or(deadline::TEARDOWN_TIMEOUT)
     }
 
-    // The driver's step
-
-    fn step(&mut self) {
-        match self.phase {
-            ResourcePhase::Pending => self.build(),
-            ResourcePhase::Active | ResourcePhase::Destroyed => {}
-            ResourcePhase::Released | ResourcePhase::Broken => self.tear_down(),
-        }
-    }
-
-    fn wanted(&self, kind: StepKind) -> Step {
-        Step { kind, key: EffectKey::of_resource(uid(&self.resource.metadata)) }
-    }
-
-    fn build(&mut self) {
-        if self.blueprint.is_none_or(|b| b.spec.suspend) {
-            return;
-        }
-        let step = self.wanted(StepKind::Build);
-        match report_of(self.around.reports, &step).map(|r| &r.answer) {
-            Some(Answer::Done(facts)) => return self.active(facts),
-            Some(Answer::FailedForGood(failure)) => {
-                self.next.failure = Some(failure.clone());
-                self.over(ResourcePhase::Broken, "Failed", &failure.message);
-                return self.tear_down();
+    /// What has become of it meanwhile is told, not mended: whoever did it may have meant it. One that nobody holds, and
+    /// that cannot become whole again, is replaced.
+    fn look_at_it(&mut self) {
+        let Some(observed) = self.around.observed.filter(|_| self.phase == ResourcePhase::Active) else { return };
+        match &observed.lost {
+            Some(why) if observed.for_good && self.next.claims.is_empty() => {
+                self.over(ResourcePhase::Broken, "Lost", why);
             }
-            Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
-            Some(Answer::Again(_) | Answer::Need(_)) | None => {}
+            lost => self.events.extend(health::tell(&mut self.next.conditions, self.now, lost.as_deref())),
         }
-        // R1 and R2: before the first call, and before Active.
-        if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) {
-            self.reads.push(Read::Blueprint);
-        }
-        if let Some(limit) = self.around.counted_limit {
-            match self.around.others {
-                None => self.reads.push(Read::ResourcesOfBlueprint),
-                // Two controllers at once may each have made one: of those, none that is one too many is ever built.
-                Some(others) if others >= limit => {
-                    self.release("Released", "limits.maxResources of the Blueprint is reached by others");
-                    return self.tear_down();
-                }
-                Some(_) => {}
-            }
-        }
-        match self.around.slot_is_clear {
-            None => self.reads.push(Read::LeasesOnSlot),
-            Some(false) => {
-                // A lease still holds the slot under a former UID: its end is awaited, not assumed.
-                self.wakes.push(self.now.after(crate::api::Duration::from_secs(1)));
-                return;
-            }
-            Some(true) => {}
-        }
-        if !self.reads.is_empty() {
-            return;
-        }
-        if !self.around.free.build && self.next.built.is_none() {
-            // Everything that a teardown needs is on record before the first effect outside (api.md, 6).
-            self.next.built = Some(self.around.intent.clone().unwrap_or_else(|| serde_json::json!({})));
-        }
-        let left = self.build_deadline().timestamp().duration_since(self.now.timestamp());
-        self.step = Some(StepOrder { step, timeout: left.unsigned_abs() });
-    }
-
-    fn active(&mut self, facts: &Facts) {
-        self.phase = ResourcePhase::Active;
-        self.next.activated_at = Some(self.now);
-        self.next.idle_since = Some(self.now);
-        self.next.interfaces = facts.interfaces.clone();
-        self.next.outputs = facts.outputs.clone();
-        if facts.built.is_some() {
-            self.next.built = facts.built.clone();
-        }
-        self.next.failure = None;
-        self.set("Ready", Truth::True, "Active", "");
-        self.urgency = Urgency::Soon;
-        // Clocks that run from activation may have run out in the same moment.
-        self.clocks();
-        if self.is_over() {
-            self.tear_down();
-        }
-    }
-
-    /// R8: begins only with Released or Broken, and empty claims, on record.
-    fn tear_down(&mut self) {
-        if !self.next.claims.is_empty() {
-            return self.wait_for_leases();
-        }
-        if self.next.built.is_none() {
-            return self.destroyed("NothingToTearDown", "nothing had been built");
-        }
-        let step = self.wanted(StepKind::TearDownResource);
-        match report_of(self.around.reports, &step) {
-            Some(Report { answer: Answer::Done(_), .. }) => return self.destroyed("TornDown", "it is removed"),
-            Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
-                self.next.failure = Some(failure.clone());
-                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
-            }
-            Some(Report { answer: Answer::Again(_) | Answer::Need(_), .. }) | None => {
-                if self.on_record.claims.is_empty() {
-                    teardown::goes_on(&mut self.next.conditions, self.now);
-                } else {
-                    // What has failed, if anything, was the teardown of what a lease had left.
-                    self.set("TornDown", Truth::False, "TearingDown", "");
-                }
-            }
-        }
-        self.step = Some(StepOrder { step, timeout: self.teardown_timeout().to_std() });
-    }
-
-    /// R8: not while it is claimed. What a vanished lease left is torn down meanwhile (R4c); where that fails it shows.
-    fn wait_for_leases(&mut self) {
-        let report = self.step.as_ref().map(|order| report_of(self.around.reports, &order.step));
-        match report {
-            Some(Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. })) => {
-                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
-            }
-            Some(_) if teardown::is_failing(&self.next.conditions) => {}
-            Some(_) | None => {
-                let message = format!("it is held by {} still", self.next.claims.len());
-                self.set("TornDown", Truth::False, "WaitingForLeases", &message);
-            }
-        }
-    }
-
-    fn destroyed(&mut self, reason: &str, message: &str) {
-        self.phase = ResourcePhase::Destroyed;
-        self.next.destroyed_at = Some(self.now);
-        self.set("TornDown", Truth::True, reason, message);
     }
 
     /// R3, in one write with whatever else this pass has decided: the drop of one claim and the next grant are one write.
     fn grant(&mut self) {
         let Some(blueprint) = self.blueprint else { return };
         let deleting = is_deleting(&self.resource.metadata);
-        if self.phase != ResourcePhase::Active || deleting || !pool::grants(blueprint, self.around.slot) {
+        let lost = health::is_lost(&self.next.conditions);
+        if self.phase != ResourcePhase::Active || deleting || lost || !pool::grants(blueprint, self.around.slot) {
             return;
         }
         let once = self.lease_policy.recycle == Recycle::Destroy;

@@ -38,7 +38,10 @@ impl Pass<'_> {
 
     fn conditions(&mut self) {
         if self.phase == ResourcePhase::Pending {
-            let why = self.next.failure.as_ref().map_or(String::new(), |f| f.message.clone());
+            let told = conditions::get(&self.next.conditions, "Ready").map(|c| c.message.clone());
+            let failure = self.next.failure.as_ref().map(|f| f.message.clone());
+            // While the step goes on, what it has said last stands.
+            let why = failure.or(self.waits_for.clone()).or(told).unwrap_or_default();
             self.set("Ready", Truth::False, "Building", &why);
         }
         for (type_, reason) in [("Released", "NotReleased"), ("TornDown", "InUse")] {

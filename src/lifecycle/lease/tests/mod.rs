@@ -11,7 +11,10 @@ mod returns;
 
 use super::*;
 use crate::{
-    api::Claim,
+    api::{
+        Claim,
+        step::{Answer, EffectKey, Facts, Step, StepKind},
+    },
     lifecycle::{EventKind, testing::*},
 };
 
@@ -27,6 +30,7 @@ pub struct Scene {
     pub sight: Sight,
     pub waiting: Waiting,
     pub reports: Vec<Report>,
+    pub observed: Option<Observed>,
 }
 
 /// How the resource that the lease is bound to is seen.
@@ -92,6 +96,7 @@ impl Scene {
                 served_at_once: false,
             },
             reports: Vec::new(),
+            observed: None,
         }
     }
 
@@ -146,7 +151,8 @@ impl Scene {
 
     pub fn decide(&self, now: MicroTime) -> Decision<LeaseStatus> {
         let (resource, blueprint, free) = (&self.resource, self.blueprint.as_ref(), self.free);
-        let granted = |attempt| Granted { resource, blueprint, free, driver: "hosts", attempt };
+        let granted =
+            |attempt| Granted { resource, blueprint, free, intent: serde_json::json!({"driver": "hosts"}), attempt };
         let bound = match (self.lease.resource_ref(), self.sight) {
             (None, _) => Bound::Unbound,
             (_, Sight::Seen) => Bound::Seen { resource, blueprint, free },
@@ -155,7 +161,13 @@ impl Scene {
             (_, Sight::Gone) => Bound::Gone { free },
         };
         let claims = self.claimed.map(granted).into_iter().collect();
-        let around = Surroundings { claims, bound, waiting: self.waiting.clone(), reports: &self.reports };
+        let around = Surroundings {
+            claims,
+            bound,
+            waiting: self.waiting.clone(),
+            reports: &self.reports,
+            observed: self.observed.as_ref(),
+        };
         decide(&self.lease, &around, now)
     }
 

@@ -72,7 +72,7 @@ fn l3_acquired_is_on_record_before_the_activation() {
     let decision = scene.pass(at(11));
     assert_eq!(kind(&decision), Some(StepKind::Activate));
     assert_eq!(decision.step.map(|order| order.step.key), Some(scene.key()));
-    scene.answer(StepKind::Activate, Answer::Again(crate::api::Duration::from_secs(1)));
+    scene.answer(StepKind::Activate, Answer::Again(crate::api::step::Wait::after(crate::api::Duration::from_secs(1))));
     assert_eq!(short(&scene.pass(at(12)).status), "Acquired", "Active only when it has finished");
     scene.answer(StepKind::Activate, Answer::Failed(failure("NoRoute")));
     let decision = scene.pass(at(13));
@@ -126,11 +126,11 @@ fn l4_a_live_claim_beside_a_dead_one_is_taken_up() {
         resource: &scene.resource,
         blueprint: scene.blueprint.as_ref(),
         free: scene.free,
-        driver: "hosts",
+        intent: serde_json::json!({"driver": "hosts"}),
         attempt: 0,
     });
     let waiting = live.waiting.clone();
-    let around = Surroundings { claims: claims.into(), bound: Bound::Unbound, waiting, reports: &[] };
+    let around = Surroundings { claims: claims.into(), bound: Bound::Unbound, waiting, reports: &[], observed: None };
     let status = decide(&live.lease, &around, at(10)).status;
     assert_eq!((short(&status).as_str(), status.attempt), ("Acquired", 0));
 }
@@ -283,7 +283,10 @@ fn l9_destroyed_only_after_the_teardown() {
             let decision = scene.append(&["Release"], at(LATER));
             assert_ne!(Some(&decision.status), before.as_ref(), "{state:?}: Released is written first");
         }
-        for answer in [Answer::Failed(failure("NoRoute")), Answer::Again(crate::api::Duration::from_secs(1))] {
+        for answer in [
+            Answer::Failed(failure("NoRoute")),
+            Answer::Again(crate::api::step::Wait::after(crate::api::Duration::from_secs(1))),
+        ] {
             scene.answer(StepKind::TearDownLease, answer);
             let decision = scene.pass(at(50));
             assert_ne!(decision.status.phase, Some(LeasePhase::Destroyed), "{state:?}");

@@ -52,7 +52,7 @@ fn ordered(state: State) -> Option<StepKind> {
 fn answers(state: State) -> Vec<Option<Answer>> {
     let answers = [
         done(),
-        Answer::Again(crate::api::Duration::from_secs(1)),
+        Answer::Again(crate::api::step::Wait::after(crate::api::Duration::from_secs(1))),
         Answer::Failed(failure("NoRoute")),
         Answer::FailedForGood(failure("NoRoute")),
     ];

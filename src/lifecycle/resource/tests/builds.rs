@@ -123,7 +123,7 @@ fn what_comes_of_a_build() {
         built: Some(serde_json::json!({"driver": "webhook", "machine": "m-7"})),
     };
     let mut scene = Scene::reach(State::Building, "", "");
-    scene.answer(StepKind::Build, Answer::Again(crate::api::Duration::from_secs(1)));
+    scene.answer(StepKind::Build, Answer::Again(crate::api::step::Wait::after(crate::api::Duration::from_secs(1))));
     let decision = scene.pass(at(2));
     assert_eq!((short(&decision.status).as_str(), decision.step.is_some()), ("Pending", true));
     scene.answer(StepKind::Build, Answer::Failed(failure("NoImage")));

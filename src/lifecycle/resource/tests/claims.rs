@@ -157,7 +157,7 @@ fn r4c_what_a_vanished_lease_left_is_torn_down_first() {
         let key = EffectKey { resource: "uid-of-ci--h1".into(), lease: Some(("uid-of-l".into(), 2)) };
         assert_eq!(order.step, Step { kind: StepKind::TearDownLease, key: key.clone() }, "{state:?}");
         for (answer, dropped) in [
-            (Answer::Again(crate::api::Duration::from_secs(1)), false),
+            (Answer::Again(crate::api::step::Wait::after(crate::api::Duration::from_secs(1))), false),
             (Answer::Failed(failure("NoRoute")), false),
             (Answer::FailedForGood(failure("NoRoute")), false),
             (done(), true),

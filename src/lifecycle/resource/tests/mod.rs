@@ -12,7 +12,7 @@ mod teardowns;
 
 use super::*;
 use crate::{
-    api::{DeadlineName, LeasePhase, lease::ResourceRef},
+    api::{DeadlineName, LeasePhase, lease::ResourceRef, step::Facts},
     lifecycle::{EventKind, testing::*},
 };
 use std::collections::BTreeMap;
@@ -34,6 +34,7 @@ pub struct Scene {
     pub free: FreeSteps,
     pub intent: Option<serde_json::Value>,
     pub reports: Vec<Report>,
+    pub observed: Option<Observed>,
 }
 
 /// Something that happens to a resource, or to what it sees.
@@ -102,6 +103,7 @@ impl Scene {
             free: FreeSteps::default(),
             intent: Some(serde_json::json!({"driver": "webhook"})),
             reports: Vec::new(),
+            observed: None,
         }
     }
 
@@ -168,6 +170,7 @@ impl Scene {
             free: self.free,
             intent: self.intent.clone(),
             reports: &self.reports,
+            observed: self.observed.as_ref(),
         };
         decide(&self.resource, &around, now)
     }

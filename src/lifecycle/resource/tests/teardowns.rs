@@ -45,7 +45,10 @@ fn a_teardown_that_fails_stays_with_its_error_and_recovers() {
             "TeardownFailed",
             "a restarted controller goes on telling it"
         );
-        scene.answer(StepKind::TearDownResource, Answer::Again(crate::api::Duration::from_secs(1)));
+        scene.answer(
+            StepKind::TearDownResource,
+            Answer::Again(crate::api::step::Wait::after(crate::api::Duration::from_secs(1))),
+        );
         assert_eq!(scene.pass(at(1001)).status.phase, phase);
         scene.answer(StepKind::TearDownResource, done());
         let decision = scene.pass(at(1002));

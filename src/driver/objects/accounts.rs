@@ -1,0 +1,81 @@
+//! Clients that act as service accounts, by impersonation over the controller's own connections: what is made from a
+//! Blueprint is made with the rights of an account of its namespace, and no others (design.md, 7).
+
+use http::HeaderValue;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{Api, Client, Error, client::Body};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+use tower::service_fn;
+
+/// How many clients are kept; one more, and all are made anew as they are asked for.
+const KEPT: usize = 512;
+
+/// A service account.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct Account {
+    /// Its namespace: that of the Blueprint.
+    pub namespace: String,
+    /// Its name.
+    #[serde(rename = "serviceAccountName")]
+    pub name: String,
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
+
+/// See the module.
+pub struct Accounts {
+    own: Client,
+    clients: Mutex<BTreeMap<Account, Client>>,
+}
+
+impl Accounts {
+    /// Clients over this one, which has the controller's own rights.
+    pub fn new(own: Client) -> Self {
+        Self { own, clients: Mutex::default() }
+    }
+
+    /// The client of an account.
+    ///
+    /// # Errors
+    /// Where the account's name cannot be that of one.
+    pub fn client(&self, account: &Account) -> Result<Client, Error> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(account) {
+            return Ok(client.clone());
+        }
+        // By user name only: the API server adds the groups (api.md, 6).
+        let user = HeaderValue::from_str(&account.to_string()).map_err(|e| Error::Service(e.into()))?;
+        let own = self.own.clone();
+        let service = service_fn(move |mut request: http::Request<Body>| {
+            request.headers_mut().insert("impersonate-user", user.clone());
+            let own = own.clone();
+            async move { own.send(request).await }
+        });
+        let client = Client::new(service, account.namespace.clone());
+        if clients.len() >= KEPT {
+            clients.clear();
+        }
+        clients.insert(account.clone(), client.clone());
+        Ok(client)
+    }
+
+    /// Whether the account is gone, or going, and what it may do with it; where that cannot be told, it is not.
+    pub async fn is_gone(&self, account: &Account) -> bool {
+        let api: Api<ServiceAccount> = Api::namespaced(self.own.clone(), &account.namespace);
+        match super::in_time(api.get_opt(&account.name)).await {
+            Ok(None) => true,
+            Ok(Some(found)) => found.metadata.deletion_timestamp.is_some(),
+            Err(_) => false,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! How the objects that were made are by now: one watch for each account and kind, filtered on our label, as long as
+//! somebody has objects there. Where the account may not watch, they are read one by one.
+//!
+//! What a watch shows may be old: that an object is gone is never concluded from it.
+
+use super::{
+    accounts::{Account, Accounts},
+    kinds::{Kind, Kinds},
+    plan::OWNER,
+    record::fields,
+};
+use futures::StreamExt as _;
+use kube::{
+    Client,
+    api::{Api, DynamicObject, TypeMeta},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event},
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
+
+/// Load balancers cut idle connections, some after four minutes; a watch is begun anew before.
+const WATCH_SECONDS: u32 = 200;
+/// A watch that nobody needs goes on for a while: the next environment may.
+const LINGERS: Duration = Duration::from_secs(60);
+/// An account that may not watch is asked again after so long.
+const DENIED: Duration = Duration::from_secs(300);
+
+/// See the module.
+pub struct Live {
+    wake: Arc<dyn Fn(&str) + Send + Sync>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    watches: BTreeMap<Scope, Watch>,
+    /// Who waits for a change of whose objects.
+    changed: BTreeMap<String, Arc<Notify>>,
+}
+
+/// What one watch is over: all namespaces, or the account's own, where it may not see all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Scope {
+    account: Account,
+    kind: Kind,
+    own_namespace: bool,
+}
+
+struct Watch {
+    task: AbortHandle,
+    owners: BTreeSet<String>,
+    unneeded_since: Option<Instant>,
+    synced: bool,
+    denied_at: Option<Instant>,
+    /// By UID: whose, and how it was last seen.
+    seen: BTreeMap<String, (String, Seen)>,
+    /// What a list that is under way has shown.
+    listed: BTreeMap<String, (String, Seen)>,
+}
+
+/// An object as it was last seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The object, as expressions see it.
+    pub value: Arc<serde_json::Value>,
+    /// What of it was set by us, in short.
+    pub fields: Option<String>,
+}
+
+impl Seen {
+    /// An object as the API server gave it. In a list it does not say its kind.
+    pub fn of(mut object: DynamicObject, kind: &Kind) -> Self {
+        let fields = fields(&object);
+        object.types = Some(TypeMeta { api_version: kind.api_version.clone(), kind: kind.kind.clone() });
+        let value = Arc::new(super::plan::seen(serde_json::to_value(object).unwrap_or_default()));
+        Self { value, fields }
+    }
+}
+
+/// What is known of an object.
+pub enum Sight {
+    /// As it was last seen.
+    There(Seen),
+    /// Not there as far as is seen, which is no fact.
+    NotSeen,
+    /// The watch has not begun yet; its beginning is told as a change.
+    NotYet,
+    /// The account may not watch it.
+    Denied,
+}
+
+impl Live {
+    /// One that tells of changes by this.
+    pub fn new(wake: Arc<dyn Fn(&str) + Send + Sync>) -> Self {
+        Self { wake, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Told when something of this owner's has changed.
+    pub fn changed(&self, owner: &str) -> Arc<Notify> {
+        self.state().changed.entry(owner.to_owned()).or_default().clone()
+    }
+
+    /// The owner has no more objects.
+    pub fn leave(&self, owner: &str) {
+        let mut state = self.state();
+        state.changed.remove(owner);
+        let now = Instant::now();
+        for watch in state.watches.values_mut() {
+            if watch.owners.remove(owner) && watch.owners.is_empty() {
+                watch.unneeded_since = Some(now);
+            }
+        }
+        state.end_unneeded(now);
+    }
+
+    /// How an object of this owner is, as far as is seen; it is watched from now on.
+    pub fn sight(
+        self: &Arc<Self>,
+        world: &(Arc<Accounts>, Arc<Kinds>),
+        account: &Account,
+        owner: &str,
+        made: &super::record::Made,
+    ) -> Sight {
+        let Some(uid) = &made.uid else { return Sight::NotSeen };
+        let in_own = made.namespace.as_ref().is_none_or(|ns| *ns == account.namespace);
+        let mut state = self.state();
+        for own_namespace in [false, true] {
+            if own_namespace && !in_own {
+                break;
+            }
+            let scope = Scope { account: account.clone(), kind: made.kind.clone(), own_namespace };
+            let watch = state.watches.entry(scope.clone()).or_insert_with(|| self.begin(world, scope.clone()));
+            watch.owners.insert(owner.to_owned());
+            watch.unneeded_since = None;
+            match watch.denied_at {
+                Some(at) if at.elapsed() > DENIED => {
+                    *watch = Watch { owners: watch.owners.clone(), ..self.begin(world, scope) }
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            return match watch.seen.get(uid) {
+                Some((_, seen)) => Sight::There(seen.clone()),
+                None if watch.synced => Sight::NotSeen,
+                None => Sight::NotYet,
+            };
+        }
+        Sight::Denied
+    }
+
+    fn begin(self: &Arc<Self>, (accounts, kinds): &(Arc<Accounts>, Arc<Kinds>), scope: Scope) -> Watch {
+        let (live, accounts, kinds) = (Arc::downgrade(self), accounts.clone(), kinds.clone());
+        let task = tokio::spawn(async move {
+            let Ok(client) = accounts.client(&scope.account) else { return };
+            watch(live, client, kinds, scope).await;
+        });
+        Watch {
+            task: task.abort_handle(),
+            owners: BTreeSet::new(),
+            unneeded_since: None,
+            synced: false,
+            denied_at: None,
+            seen: BTreeMap::new(),
+            listed: BTreeMap::new(),
+        }
+    }
+
+    /// Changes what a watch has seen, and tells those whom it concerns.
+    fn note(&self, scope: &Scope, change: impl FnOnce(&mut Watch) -> BTreeSet<String>) {
+        let (owners, waiting) = {
+            let mut state = self.state();
+            let Some(watch) = state.watches.get_mut(scope) else { return };
+            let owners = change(watch);
+            let waiting: Vec<_> = owners.iter().filter_map(|owner| state.changed.get(owner).cloned()).collect();
+            (owners, waiting)
+        };
+        waiting.iter().for_each(|notify| notify.notify_one());
+        owners.iter().for_each(|owner| (self.wake)(owner));
+    }
+}
+
+impl State {
+    fn end_unneeded(&mut self, now: Instant) {
+        self.watches.retain(|_, watch| {
+            let goes_on = watch.unneeded_since.is_none_or(|since| now.duration_since(since) < LINGERS);
+            if !goes_on {
+                watch.task.abort();
+            }
+            goes_on
+        });
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.watches.values().for_each(|watch| watch.task.abort());
+    }
+}
+
+/// One watch, until it is not allowed, or dropped.
+async fn watch(live: Weak<Live>, client: Client, kinds: Arc<Kinds>, scope: Scope) {
+    let known = loop {
+        match kinds.resolve(&client, &scope.kind).await {
+            Ok(known) => break known,
+            Err(error) => {
+                tracing::debug!(kind = scope.kind.kind, "it is not known yet: {error}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
+    let api: Api<DynamicObject> = match known.namespaced && scope.own_namespace {
+        true => Api::namespaced_with(client, &scope.account.namespace, &known.resource),
+        false => Api::all_with(client, &known.resource),
+    };
+    let config = watcher::Config::default().labels(OWNER).timeout(WATCH_SECONDS);
+    let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        let Some(live) = live.upgrade() else { return };
+        match event {
+            Ok(event) => live.note(&scope, |watch| see(watch, event, &scope.kind)),
+            Err(error) if is_forbidden(&error) => {
+                tracing::debug!(account = %scope.account, kind = scope.kind.kind, "may not be watched: {error}");
+                return live.note(&scope, |watch| {
+                    watch.denied_at = Some(Instant::now());
+                    watch.owners.clone()
+                });
+            }
+            Err(error) => tracing::debug!(account = %scope.account, kind = scope.kind.kind, "a watch: {error}"),
+        }
+    }
+}
+
+/// Takes in an event. Returns whose objects have changed.
+fn see(watch: &mut Watch, event: Event<DynamicObject>, kind: &Kind) -> BTreeSet<String> {
+    let identity = |object: &DynamicObject| {
+        let owner = object.metadata.labels.as_ref()?.get(OWNER)?.clone();
+        Some((object.metadata.uid.clone()?, owner))
+    };
+    match event {
+        Event::Init => {
+            watch.listed.clear();
+            BTreeSet::new()
+        }
+        Event::InitApply(object) => {
+            if let Some((uid, owner)) = identity(&object) {
+                watch.listed.insert(uid, (owner, Seen::of(object, kind)));
+            }
+            BTreeSet::new()
+        }
+        Event::InitDone => {
+            watch.synced = true;
+            watch.seen = std::mem::take(&mut watch.listed);
+            watch.owners.clone()
+        }
+        Event::Apply(object) => identity(&object).map_or(BTreeSet::new(), |(uid, owner)| {
+            watch.seen.insert(uid, (owner.clone(), Seen::of(object, kind)));
+            [owner].into()
+        }),
+        Event::Delete(object) => identity(&object).map_or(BTreeSet::new(), |(uid, owner)| {
+            watch.seen.remove(&uid);
+            [owner].into()
+        }),
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status)) => status.code == 403 || status.code == 404,
+        WatchError(status) => status.code == 403,
+        _ => false,
+    }
+}

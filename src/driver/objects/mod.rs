@@ -1,0 +1,315 @@
+//! The driver `objects`: environments made of Kubernetes objects, from templates, with the rights of a service account of
+//! the Blueprint's namespace. Each object is on record before it is made, and seen gone before the next is removed
+//! (design.md, 7; api.md, 6).
+
+mod accounts;
+mod kinds;
+mod live;
+mod make;
+mod plan;
+mod record;
+mod remove;
+
+use super::{Attachment, Driver, Trouble, Work};
+use crate::{
+    api::{
+        Blueprint, Failure,
+        step::{Answer, EffectKey, FreeSteps, Observed, StepKind},
+    },
+    expression::EvaluatorHandle,
+};
+use accounts::Accounts;
+use futures::{FutureExt as _, future::BoxFuture};
+use kinds::Kinds;
+use kube::Client;
+use live::Live;
+use plan::Plan;
+use record::{Made, Record};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::Hasher as _,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+use tokio::sync::OwnedMutexGuard;
+
+/// The driver's name.
+const NAME: &str = "objects";
+/// As whom the API server accounts for the fields that are set here.
+const NAME_AS_MANAGER: &str = "drydock";
+/// A request that takes longer is given up; whether it was carried out is then looked at.
+const REQUEST: Duration = Duration::from_secs(30);
+/// How much is remembered of what is over: keys that were torn down, news that were told.
+const REMEMBERED: usize = 16_384;
+
+/// See the module.
+pub struct Objects {
+    evaluator: EvaluatorHandle,
+    workshop: OnceLock<Arc<Workshop>>,
+}
+
+type Plans = BTreeMap<String, (Option<i64>, Result<Arc<Plan>, Trouble>)>;
+
+/// Where the objects are made: what the calls share.
+struct Workshop {
+    evaluator: EvaluatorHandle,
+    accounts: Arc<Accounts>,
+    kinds: Arc<Kinds>,
+    live: Arc<Live>,
+    wake: Arc<dyn Fn(&str) + Send + Sync>,
+    /// By the UID of the Blueprint.
+    plans: Mutex<Plans>,
+    /// Blueprints with an expression that was too slow, by UID: in which generation, and which.
+    slow: Mutex<BTreeMap<String, (Option<i64>, String)>>,
+    keys: Mutex<Keys>,
+    /// Changes that were told, by the object's UID.
+    told: Mutex<BTreeMap<String, Option<String>>>,
+}
+
+/// Which keys may be made under.
+#[derive(Default)]
+struct Keys {
+    /// Under each of these a request may be under way.
+    open: BTreeMap<EffectKey, Arc<tokio::sync::Mutex<()>>>,
+    /// Torn down: nothing is made under them any more (protocol.md, D1).
+    closed: BTreeSet<EffectKey>,
+    in_order: VecDeque<EffectKey>,
+}
+
+impl Objects {
+    /// One that evaluates expressions by this.
+    pub fn new(evaluator: EvaluatorHandle) -> Self {
+        Self { evaluator, workshop: OnceLock::new() }
+    }
+
+    /// Calls the workshop, once the driver is attached to a controller.
+    fn call<T, F>(&self, call: impl FnOnce(Arc<Workshop>) -> F, unattached: T) -> BoxFuture<'static, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        match self.workshop.get() {
+            Some(workshop) => call(workshop.clone()).boxed(),
+            None => futures::future::ready(unattached).boxed(),
+        }
+    }
+}
+
+impl Driver for Objects {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn attach(&self, Attachment { client, wake }: Attachment) {
+        // The first controller that it is attached to is its own.
+        let _ = self.workshop.set(Arc::new(Workshop {
+            evaluator: self.evaluator.clone(),
+            accounts: Arc::new(Accounts::new(client)),
+            kinds: Arc::default(),
+            live: Arc::new(Live::new(wake.clone())),
+            wake,
+            plans: Mutex::default(),
+            slow: Mutex::default(),
+            keys: Mutex::default(),
+            told: Mutex::default(),
+        }));
+    }
+
+    fn check(&self, blueprint: Arc<Blueprint>) -> BoxFuture<'static, Option<Trouble>> {
+        self.call(|workshop| async move { workshop.plan(&blueprint).await.err() }, None)
+    }
+
+    /// A lease without objects of its own, and of which nothing is asked, has nothing to be made or removed.
+    fn free_steps(&self, blueprint: Option<&Blueprint>, record: Option<&Value>) -> FreeSteps {
+        let driver = blueprint.and_then(|b| b.spec.driver.objects.as_ref());
+        let names_lease = |text: &String| text.contains("lease");
+        let nothing_to_do = driver.is_some_and(|driver| {
+            driver.lease_templates.is_empty()
+                && !driver.ready_when.as_ref().is_some_and(names_lease)
+                && !driver.outputs.values().any(names_lease)
+        });
+        let recorded = record.map(|r| r.get("objects").and_then(Value::as_array).is_some_and(|o| !o.is_empty()));
+        FreeSteps {
+            activate: nothing_to_do && recorded != Some(true),
+            tear_down_lease: recorded.map_or(nothing_to_do, |recorded| !recorded),
+            ..FreeSteps::default()
+        }
+    }
+
+    fn template_hash(&self, blueprint: &Blueprint) -> String {
+        let driver = blueprint.spec.driver.objects.as_ref();
+        let of = driver.map(|d| (&d.service_account_name, &d.templates, &d.outputs));
+        let text = serde_json::to_string(&(of, &blueprint.spec.attributes, &blueprint.spec.resource.parameters));
+        let mut hasher = fnv::FnvHasher::default();
+        hasher.write(text.unwrap_or_default().as_bytes());
+        format!("{:016x}", hasher.finish())
+    }
+
+    fn allocate(&self, work: Work) -> BoxFuture<'static, Value> {
+        let nothing = serde_json::json!({"driver": NAME});
+        self.call(|workshop| async move { workshop.allocate_record(&work).await }, nothing)
+    }
+
+    fn build(&self, work: Work) -> BoxFuture<'static, Answer> {
+        self.call(|workshop| workshop.make(work), unattached())
+    }
+
+    fn activate(&self, work: Work) -> BoxFuture<'static, Answer> {
+        self.call(|workshop| workshop.make(work), unattached())
+    }
+
+    fn tear_down_lease(&self, work: Work) -> BoxFuture<'static, Answer> {
+        self.call(|workshop| workshop.remove(StepKind::TearDownLease, work), unattached())
+    }
+
+    fn tear_down_resource(&self, work: Work) -> BoxFuture<'static, Answer> {
+        self.call(|workshop| workshop.remove(StepKind::TearDownResource, work), unattached())
+    }
+
+    fn observe(&self, work: Work) -> BoxFuture<'static, Option<Observed>> {
+        self.call(|workshop| workshop.look_after(work), None)
+    }
+}
+
+fn unattached() -> Answer {
+    Answer::Again(crate::api::step::Wait::after(crate::api::Duration::from_secs(1)))
+}
+
+impl Workshop {
+    fn client(&self, record: &Record) -> Result<Client, kube::Error> {
+        self.accounts.client(&record.account)
+    }
+
+    fn world(&self) -> (Arc<Accounts>, Arc<Kinds>) {
+        (self.accounts.clone(), self.kinds.clone())
+    }
+
+    /// The plan of a Blueprint, parsed once for each generation; or what is wrong with it.
+    async fn plan(&self, blueprint: &Blueprint) -> Result<Arc<Plan>, Trouble> {
+        let uid = blueprint.metadata.uid.clone().unwrap_or_default();
+        let generation = blueprint.metadata.generation;
+        if let Some(message) = self.slow_in(&uid, blueprint) {
+            return Err(Trouble { reason: "ExpressionTooSlow", message });
+        }
+        if let Some((of, plan)) = lock(&self.plans).get(&uid)
+            && *of == generation
+        {
+            return plan.clone();
+        }
+        let Some(driver) = &blueprint.spec.driver.objects else {
+            return Err(Trouble { reason: "InvalidExpression", message: "spec.driver.objects is missing".into() });
+        };
+        let plan = Plan::of(blueprint, driver, &*self.evaluator).await.map(Arc::new);
+        let mut plans = lock(&self.plans);
+        if plans.len() >= REMEMBERED {
+            plans.clear();
+        }
+        plans.insert(uid, (generation, plan.clone()));
+        plan
+    }
+
+    /// An expression that was too slow in this generation: as this process has seen, or as is on record.
+    fn slow_in(&self, uid: &str, blueprint: &Blueprint) -> Option<String> {
+        let generation = blueprint.metadata.generation;
+        if let Some((_, message)) = lock(&self.slow).get(uid).filter(|(of, _)| *of == generation) {
+            return Some(message.clone());
+        }
+        let status = blueprint.status.as_ref().filter(|status| status.observed_generation == generation)?;
+        let ready = status.conditions.iter().find(|c| c.type_ == "Ready" && c.reason == "ExpressionTooSlow")?;
+        Some(ready.message.clone())
+    }
+
+    /// It is not run again until the Blueprint changes.
+    fn is_too_slow(&self, blueprint: &Blueprint, message: String) {
+        let uid = blueprint.metadata.uid.clone().unwrap_or_default();
+        lock(&self.slow).insert(uid.clone(), (blueprint.metadata.generation, message));
+        (self.wake)(&uid);
+    }
+
+    /// Whether this was not told yet of this object.
+    fn is_news(&self, made: &Made, fields: Option<&str>) -> bool {
+        let mut told = lock(&self.told);
+        if told.len() >= REMEMBERED {
+            told.clear();
+        }
+        let now = fields.map(str::to_owned);
+        told.insert(made.uid.clone().unwrap_or_default(), now.clone()) != Some(now)
+    }
+
+    /// Leave to ask for something under a key, for as long as it is held; none, where the key was torn down.
+    async fn open(&self, key: &EffectKey) -> Option<OwnedMutexGuard<()>> {
+        let one_at_a_time = {
+            let mut keys = lock(&self.keys);
+            if keys.closed.contains(key) {
+                return None;
+            }
+            keys.open.entry(key.clone()).or_default().clone()
+        };
+        let guard = one_at_a_time.lock_owned().await;
+        (!lock(&self.keys).closed.contains(key)).then_some(guard)
+    }
+
+    /// Nothing is asked for under a key from now on; returns when what was is over.
+    async fn close(&self, key: &EffectKey) {
+        let under_way = {
+            let mut keys = lock(&self.keys);
+            if keys.closed.insert(key.clone()) {
+                keys.in_order.push_back(key.clone());
+            }
+            if keys.in_order.len() > REMEMBERED
+                && let Some(oldest) = keys.in_order.pop_front()
+            {
+                keys.closed.remove(&oldest);
+            }
+            keys.open.remove(key)
+        };
+        if let Some(under_way) = under_way {
+            drop(under_way.lock_owned().await);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request, given up after a while.
+async fn in_time<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    let late = |_| kube::Error::Service(format!("no answer within {REQUEST:?}").into());
+    tokio::time::timeout(REQUEST, request).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}
+
+/// The object is not there.
+fn is_missing(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// The API server has no such kind.
+fn is_unknown_kind(error: &kube::Error) -> bool {
+    is_missing(error) || matches!(error, kube::Error::Discovery(_))
+}
+
+fn failure(kind: StepKind, reason: &str, message: String) -> Answer {
+    let step = kind.as_str().to_owned();
+    Answer::Failed(Failure { step, reason: reason.into(), message, ..Failure::default() })
+}
+
+fn for_good(kind: StepKind, reason: &str, message: String) -> Answer {
+    let step = kind.as_str().to_owned();
+    Answer::FailedForGood(Failure { step, reason: reason.into(), message, ..Failure::default() })
+}
+
+/// What a refused request means: for good only where the same request can never be taken.
+fn refused(kind: StepKind, error: &kube::Error) -> Answer {
+    match error {
+        kube::Error::Api(status) => {
+            let reason = if status.reason.is_empty() { "Refused" } else { status.reason.as_str() };
+            match status.code {
+                400 | 405 | 406 | 413 | 415 | 422 => for_good(kind, reason, status.message.clone()),
+                _ => failure(kind, reason, status.message.clone()),
+            }
+        }
+        other => failure(kind, "Unreachable", other.to_string()),
+    }
+}

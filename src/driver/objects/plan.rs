@@ -1,0 +1,333 @@
+//! A Blueprint's templates and expressions, parsed and checked once for each generation of it.
+
+use super::{
+    accounts::Account,
+    kinds::Kind,
+    record::{Made, Record},
+};
+use crate::{
+    api::{Blueprint, Lease, Resource, blueprint::ObjectsDriver, step::EffectKey},
+    driver::Trouble,
+    expression::{Binding, Bindings, EvaluationError, Evaluator, Expression, Invalid, Template, template::RenderError},
+};
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The label that says whose an object is: the UID of its resource, or of its lease.
+pub const OWNER: &str = "drydock.dev/owner";
+/// The label of the resource that an object is made for, or on.
+pub const RESOURCE: &str = "drydock.dev/resource";
+/// The label of the lease's attempt that an object is made for (protocol.md, D1).
+pub const ATTEMPT: &str = "drydock.dev/attempt";
+
+/// Where the driver stands in a Blueprint.
+const HERE: &str = "spec.driver.objects";
+
+/// What may stand in a template's metadata. Owner references and finalizers would tie objects to things that are not ours.
+const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
+
+/// See the module.
+pub struct Plan {
+    /// As whom everything is made.
+    pub account: Account,
+    /// What lives with the resource.
+    pub templates: Vec<Template>,
+    /// What lives with each lease.
+    pub lease_templates: Vec<Template>,
+    /// The kinds of the latter.
+    pub lease_kinds: Vec<Kind>,
+    /// When they are ready.
+    pub ready_when: Option<Expression>,
+    /// What the lease is told.
+    pub outputs: BTreeMap<String, Template>,
+}
+
+/// What expressions may speak of.
+pub struct About<'a> {
+    /// `blueprint`.
+    pub blueprint: &'a Blueprint,
+    /// `resource`.
+    pub resource: &'a Resource,
+    /// `lease`.
+    pub lease: Option<&'a Lease>,
+    /// `objects`.
+    pub objects: Option<Vec<Value>>,
+}
+
+/// Why nothing came of a plan.
+#[derive(Debug, thiserror::Error)]
+pub enum Unmade {
+    /// An expression.
+    #[error("{0}")]
+    Render(#[from] RenderError),
+    /// What came out is no object that is made here.
+    #[error("{path}: {why}")]
+    Wrong {
+        /// Where it stands in the Blueprint.
+        path: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+}
+
+impl Unmade {
+    /// The word for conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Render(error) => error.source.reason(),
+            Self::Wrong { .. } => "InvalidTemplate",
+        }
+    }
+
+    /// It would be too slow again.
+    pub fn is_too_slow(&self) -> bool {
+        matches!(self, Self::Render(RenderError { source: EvaluationError::TooSlow, .. }))
+    }
+}
+
+impl Plan {
+    /// Parses a Blueprint's, and checks what its schema cannot.
+    ///
+    /// # Errors
+    /// Where an expression is none, or names what it may not see: `Ready=False/InvalidExpression`.
+    pub async fn of(blueprint: &Blueprint, driver: &ObjectsDriver, evaluator: &dyn Evaluator) -> Result<Self, Trouble> {
+        let account = Account {
+            namespace: blueprint.metadata.namespace.clone().unwrap_or_default(),
+            name: driver.service_account_name.clone(),
+        };
+        let built = &["resource", "blueprint"][..];
+        let leased = &["resource", "blueprint", "lease"][..];
+        let judged = &["objects", "resource", "blueprint", "lease"][..];
+        let ready_when = match &driver.ready_when {
+            Some(source) => {
+                let path = format!("{HERE}.readyWhen");
+                let expression = evaluator.parse(source).await.map_err(|e| invalid(&path, &e))?;
+                see_only(&path, expression.roots().iter().map(String::as_str), judged)?;
+                Some(expression)
+            }
+            None => None,
+        };
+        let mut outputs = BTreeMap::new();
+        for (name, text) in &driver.outputs {
+            let path = format!("{HERE}.outputs.{name}");
+            outputs.insert(name.clone(), parse(evaluator, &json!(text), &path, judged).await?);
+        }
+        let mut lease_kinds: Vec<Kind> = driver.lease_templates.iter().map(kind_of).collect();
+        lease_kinds.sort();
+        lease_kinds.dedup();
+        Ok(Self {
+            account,
+            templates: parse_all(evaluator, &driver.templates, "templates", built).await?,
+            lease_templates: parse_all(evaluator, &driver.lease_templates, "leaseTemplates", leased).await?,
+            lease_kinds,
+            ready_when,
+            outputs,
+        })
+    }
+
+    /// The objects of a resource, or where there is a lease those of the lease, as they are to be made under this key.
+    ///
+    /// # Errors
+    /// Where an expression fails, or gives what is no object.
+    pub async fn render(
+        &self,
+        evaluator: &dyn Evaluator,
+        about: &About<'_>,
+        key: &EffectKey,
+    ) -> Result<Vec<(Made, Value)>, Unmade> {
+        let (templates, field) = match key.lease {
+            Some(_) => (&self.lease_templates, "leaseTemplates"),
+            None => (&self.templates, "templates"),
+        };
+        let bindings = bindings(about);
+        let mut objects = Vec::with_capacity(templates.len());
+        for (n, template) in templates.iter().enumerate() {
+            let rendered = template.render(evaluator, bindings.clone()).await?;
+            let wrong = |why: String| Unmade::Wrong { path: format!("{HERE}.{field}[{n}]"), why };
+            objects.push(finish(rendered, key).map_err(wrong)?);
+        }
+        Ok(objects)
+    }
+
+    /// What is to be on record before the first of them is made.
+    pub fn record(&self, objects: &[(Made, Value)], key: &EffectKey) -> Record {
+        let lease_kinds = if key.lease.is_none() { self.lease_kinds.clone() } else { Vec::new() };
+        let objects = objects.iter().map(|(made, _)| made.clone()).collect();
+        Record { objects, lease_kinds, ..Record::new(self.account.clone()) }
+    }
+
+    /// Whether what is ready is asked of the objects of a lease, or of those of its resource, too. An expression that
+    /// speaks of the lease, or of objects that only a lease has, is not asked before there is one.
+    pub fn judges(&self, of_lease: bool) -> bool {
+        let Some(expression) = &self.ready_when else { return false };
+        match of_lease {
+            true => !self.lease_templates.is_empty() || expression.roots().contains("lease"),
+            false => !self.templates.is_empty() && !expression.roots().contains("lease"),
+        }
+    }
+
+    /// What is given to the lease: from the resource on, but for what speaks of the lease, or of its objects.
+    ///
+    /// # Errors
+    /// Where an expression fails, or gives what is no text.
+    pub async fn outputs(
+        &self,
+        evaluator: &dyn Evaluator,
+        about: &About<'_>,
+    ) -> Result<BTreeMap<String, String>, Unmade> {
+        let of_lease = about.lease.is_some();
+        let bindings = bindings(about);
+        let mut outputs = BTreeMap::new();
+        for (name, template) in &self.outputs {
+            let roots = template.roots();
+            let waits = roots.contains("lease") || (roots.contains("objects") && !self.lease_templates.is_empty());
+            if waits != of_lease {
+                continue;
+            }
+            let text = match template.render(evaluator, bindings.clone()).await? {
+                Value::String(text) => text,
+                value @ (Value::Bool(_) | Value::Number(_)) => value.to_string(),
+                other => {
+                    let why = format!("an output is a text, and this gives {other}");
+                    return Err(Unmade::Wrong { path: format!("{HERE}.outputs.{name}"), why });
+                }
+            };
+            outputs.insert(name.clone(), text);
+        }
+        Ok(outputs)
+    }
+}
+
+/// What the roots stand for: what their users may know of them, and never a Secret (api.md, 6).
+pub fn bindings(about: &About<'_>) -> Arc<Bindings> {
+    let mut bindings = Bindings::new();
+    let mut bind = |name: &str, value: Value| bindings.insert(name.to_owned(), Binding::Json(value));
+    bind("blueprint", known(about.blueprint, &["driver"], &[]));
+    bind("resource", known(about.resource, &["commands"], &["outputs", "interfaces"]));
+    if let Some(lease) = about.lease {
+        bind("lease", known(lease, &["commands"], &["attempt"]));
+    }
+    if let Some(objects) = &about.objects {
+        bind("objects", Value::Array(objects.clone()));
+    }
+    Arc::new(bindings)
+}
+
+/// An object as expressions see it: without these fields of its spec, and with these of its status alone.
+fn known<K: serde::Serialize>(object: &K, without: &[&str], status: &[&str]) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    let Some(map) = value.as_object_mut() else { return value };
+    if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, _| METADATA.contains(&field.as_str()) || field == "uid");
+    }
+    if let Some(spec) = map.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.retain(|field, _| !without.contains(&field.as_str()));
+    }
+    let mut kept = map.remove("status").unwrap_or_else(|| json!({}));
+    if let Some(kept) = kept.as_object_mut() {
+        kept.retain(|field, _| status.contains(&field.as_str()));
+    }
+    map.insert("status".into(), kept);
+    value
+}
+
+/// A live object as expressions see it. What a Secret holds is not for them.
+pub fn seen(mut object: Value) -> Value {
+    if let Some(map) = object.as_object_mut() {
+        if map.get("kind") == Some(&json!("Secret")) {
+            map.remove("data");
+            map.remove("stringData");
+        }
+        if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+    }
+    object
+}
+
+async fn parse_all(
+    evaluator: &dyn Evaluator,
+    templates: &[Value],
+    field: &str,
+    roots: &[&str],
+) -> Result<Vec<Template>, Trouble> {
+    let mut parsed = Vec::with_capacity(templates.len());
+    for (n, template) in templates.iter().enumerate() {
+        let path = format!("{HERE}.{field}[{n}]");
+        let metadata = template.pointer("/metadata").and_then(Value::as_object);
+        if let Some(name) = metadata.and_then(|m| m.keys().find(|key| !METADATA.contains(&key.as_str()))) {
+            let message = format!("{path}.metadata.{name}: a template's metadata has {} only", METADATA.join(", "));
+            return Err(Trouble { reason: "InvalidExpression", message });
+        }
+        if kind_of(template).api_version.split('/').next() == Some(crate::api::GROUP) {
+            let message = format!("{path}.apiVersion: Drydock's own kinds are not made from templates");
+            return Err(Trouble { reason: "InvalidExpression", message });
+        }
+        parsed.push(parse(evaluator, template, &path, roots).await?);
+    }
+    Ok(parsed)
+}
+
+async fn parse(evaluator: &dyn Evaluator, text: &Value, path: &str, roots: &[&str]) -> Result<Template, Trouble> {
+    let template = Template::parse(evaluator, text, path).await.map_err(|e| invalid(&e.path, &e.invalid))?;
+    let named = template.roots();
+    let at = |root: &str| template.path_of_root(root).unwrap_or(path).to_owned();
+    match named.iter().find(|root| !roots.contains(&root.as_str())) {
+        Some(root) => see_only(&at(root), [root.as_str()].into_iter(), roots).map(|()| template),
+        None => Ok(template),
+    }
+}
+
+fn see_only<'a>(path: &str, mut named: impl Iterator<Item = &'a str>, roots: &[&str]) -> Result<(), Trouble> {
+    match named.find(|name| !roots.contains(name)) {
+        Some(name) => {
+            let message = format!("{path}: {name} is not known here; an expression may name {}", roots.join(", "));
+            Err(Trouble { reason: "InvalidExpression", message })
+        }
+        None => Ok(()),
+    }
+}
+
+fn invalid(path: &str, invalid: &Invalid) -> Trouble {
+    Trouble { reason: "InvalidExpression", message: format!("{path}: {invalid}") }
+}
+
+fn kind_of(template: &Value) -> Kind {
+    let text = |field: &str| template.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Kind { api_version: text("apiVersion"), kind: text("kind") }
+}
+
+/// A rendered template becomes an object that says whose it is.
+fn finish(mut object: Value, key: &EffectKey) -> Result<(Made, Value), String> {
+    let kind = kind_of(&object);
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or("metadata is missing")?;
+    let text = |metadata: &Map<String, Value>, field: &str| match metadata.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.clone())),
+        Some(other) => Err(format!("metadata.{field} is {other}; it has to be a text that is not empty")),
+    };
+    let name = text(metadata, "name")?.ok_or("metadata.name is missing")?;
+    let namespace = text(metadata, "namespace")?;
+    let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+    let labels = labels.as_object_mut().ok_or("metadata.labels is no map")?;
+    if let Some(label) = labels.keys().find(|label| label.split('/').next() == Some(crate::api::GROUP)) {
+        return Err(format!("metadata.labels: {label} is Drydock's own; leave it out"));
+    }
+    labels.extend(labels_of(key).into_iter().map(|(label, value)| (label.to_owned(), Value::String(value))));
+    Ok((Made { kind, namespace, name, uid: None, fields: None }, object))
+}
+
+/// The labels of what is made under a key.
+pub fn labels_of(key: &EffectKey) -> Vec<(&'static str, String)> {
+    let mut labels = vec![(RESOURCE, key.resource.clone())];
+    match &key.lease {
+        Some((lease, attempt)) => labels.extend([(OWNER, lease.clone()), (ATTEMPT, attempt.to_string())]),
+        None => labels.push((OWNER, key.resource.clone())),
+    }
+    labels
+}
+
+/// The UID of whose what is made under a key is.
+pub fn owner_of(key: &EffectKey) -> &str {
+    key.lease.as_ref().map_or(&key.resource, |(lease, _)| lease)
+}
