@@ -122,7 +122,7 @@ pub struct Limits {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 64))]
     pub leases_per_resource: i64,
-    /// How many leases of one namespace may hold its resources at once. Default: any number. Not acted on yet.
+    /// How many leases of one namespace may hold its resources at once. Default: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100000))]
     pub max_leases_per_namespace: Option<i64>,

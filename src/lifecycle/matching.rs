@@ -133,6 +133,8 @@ pub enum Rung {
     Draining,
     /// Those of its hosts that fit are disabled.
     NoHostEnabled,
+    /// The lease's namespace holds, or is about to hold, as many as it may.
+    NamespaceLimit,
     /// All that fits is taken.
     AtCapacity,
     /// Its builds fail; the next is tried later.
@@ -152,6 +154,7 @@ impl Rung {
             Self::Suspended => "Suspended",
             Self::Draining => "Draining",
             Self::NoHostEnabled => "NoHostEnabled",
+            Self::NamespaceLimit => "NamespaceLimit",
             Self::AtCapacity => "AtCapacity",
             Self::BuildFailing => "BuildFailing",
             Self::Reclaiming => "Reclaiming",
@@ -180,6 +183,8 @@ pub struct Candidate<'a> {
     pub slots: Option<&'a [Slot]>,
     /// There is a vacant slot that fits, or a resource on its way.
     pub building: bool,
+    /// The lease's namespace has as many leases of it as this, and may not have more.
+    pub namespace_limit: Option<i64>,
     /// There is a vacant slot that fits, but this many are being built at once already.
     pub built_at_once: Option<i64>,
     /// What makes room for it.
@@ -227,6 +232,10 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
         if !matching.any(|slot| slot.enabled) {
             return (Rung::NoHostEnabled, format!("Blueprint {name} has every host that fits disabled"));
         }
+    }
+    if let Some(limit) = candidate.namespace_limit {
+        let why = format!("serves at most {limit} leases of one namespace at once (limits.maxLeasesPerNamespace)");
+        return (Rung::NamespaceLimit, format!("Blueprint {name} {why}"));
     }
     if let Some(at) = candidate.next_build_at {
         // Why is on its own record, where every controller reads the same.

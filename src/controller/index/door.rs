@@ -115,6 +115,9 @@ impl Index {
         for key in self.claimed.get(lease).cloned().unwrap_or_default() {
             self.dirty.push(Key::Resource(key.clone()));
             self.offer(&key, now);
+            if let Some(blueprint) = self.resources.get(&key).and_then(|r| self.pool_of(r)).map(|(b, _)| b.clone()) {
+                self.quota_moved(&blueprint, now);
+            }
         }
     }
 
@@ -165,6 +168,12 @@ impl Index {
                 self.plan(&blueprint, now);
             }
         }
+        let holders = |r: &Resource| r.claims().len();
+        if known.as_deref().map(holders) != Some(holders(&resource))
+            && let Some(blueprint) = self.pool_of(&resource).map(|(blueprint, _)| blueprint.clone())
+        {
+            self.quota_moved(&blueprint, now);
+        }
         let counted = |r: &Resource| (pool::bucket(r), is_deleting(&r.metadata));
         if known.as_deref().map(counted) != Some(counted(&resource)) {
             self.recount(&resource);
@@ -190,6 +199,9 @@ impl Index {
         self.recount(&known);
         self.tend_pool_of(&known, now);
         self.look_elsewhere(&known, now);
+        if let Some(blueprint) = self.pool_of(&known).map(|(blueprint, _)| blueprint.clone()) {
+            self.quota_moved(&blueprint, now);
+        }
         // A Blueprint that has found the name taken looks again.
         let by_name = ObjectKey::new(&key.namespace, &known.spec.blueprint_ref.name);
         if self.blueprints.contains_key(&by_name) {

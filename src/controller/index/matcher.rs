@@ -36,6 +36,7 @@ impl Pool {
             builds_take_time: true,
             pending: BTreeSet::new(),
             idle: BTreeSet::new(),
+            holders: BTreeMap::new(),
             going: BTreeSet::new(),
             rooms: BTreeMap::new(),
             shrinking: false,
@@ -67,6 +68,13 @@ impl Pool {
         let key = ObjectKey::of(&resource.metadata);
         let bucket = pool::bucket(resource);
         pool::count(&mut self.counts, bucket, by);
+        for claim in resource.claims() {
+            let held = self.holders.entry(claim.namespace.clone()).or_default();
+            *held = held.saturating_add_signed(by as isize);
+            if *held == 0 {
+                self.holders.remove(&claim.namespace);
+            }
+        }
         match bucket {
             Bucket::Pending => keep(&mut self.pending, key, by > 0),
             Bucket::Idle if !is_deleting(&resource.metadata) => {
@@ -278,7 +286,8 @@ impl Index {
             .filter_map(|(blueprint, _)| {
                 let spec = &self.blueprints.get(&blueprint)?.object.spec;
                 let flavours = matching::flavours(&lease.spec, &spec.resource);
-                let wants = Wants { selector: lease.spec.selector.clone(), flavours };
+                let namespace = spec.limits.max_leases_per_namespace.map(|_| key.namespace.clone());
+                let wants = Wants { namespace, selector: lease.spec.selector.clone(), flavours };
                 Some(Queued { place: queue::place(&lease, &spec.lease), blueprint, wants })
             })
             .collect();
@@ -357,11 +366,11 @@ impl Index {
         if let Some(resource) = queues.iter().find_map(|blueprint| self.best_free(blueprint, &lease, now)) {
             return self.make_offer(key, &resource);
         }
-        if self.has_build_in_flight(key, now) {
-            return;
-        }
         for blueprint in queues {
-            if let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot)) {
+            if !self.has_build_in_flight(key, &blueprint, now)
+                && self.blueprints.get(&blueprint).is_some_and(|pool| self.may_build_for(pool, &key.namespace))
+                && let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot))
+            {
                 return self.make_order(Some(key), &blueprint, slot.name);
             }
         }
@@ -370,6 +379,9 @@ impl Index {
     /// Where there is a choice a lease gets a resource that outlives it, else the one that lives longest.
     fn best_free(&self, blueprint: &ObjectKey, lease: &Lease, now: MicroTime) -> Option<ObjectKey> {
         let pool = self.blueprints.get(blueprint)?;
+        if pool.free.is_empty() || !self.may_hold(pool, lease.metadata.namespace.as_deref().unwrap_or_default()) {
+            return None;
+        }
         let end = |r: &Resource| r.status.as_ref().and_then(|s| s.expires_at);
         let needed = lease.spec.expires_at.or(lease.spec.ttl.map(|ttl| now.after(ttl)));
         let outlives = |r: &Resource| end(r).is_none_or(|end| needed.is_some_and(|needed| needed <= end));
@@ -410,7 +422,9 @@ impl Index {
         }
         let filed = self.resources.get(key).and_then(|resource| {
             let (blueprint, pool) = self.pool_of(resource)?;
-            let filled = i64::try_from(resource.claims().len()).unwrap_or(0);
+            // Those that are offered to it count, too: or several that come at once would find it as empty as the first.
+            let filled = resource.claims().len() + self.offers.get(key).map_or(0, Vec::len);
+            let filled = i64::try_from(filled).unwrap_or(0);
             let score = if pool.object.spec.placement == Placement::Pack { -filled } else { filled };
             (self.room(key, resource, pool) > 0).then(|| (blueprint.clone(), score))
         });
@@ -449,7 +463,9 @@ impl Index {
             let (place, key, lease) = class.iter().find_map(|(p, k)| Some((p.clone(), k.clone(), waits(k)?)))?;
             matching::fits(&lease.spec, resource, policy, now).then_some((place, key))
         };
-        pool.queue.values().filter_map(head).min().map(|(_, lease)| lease)
+        let may_hold = |wants: &Wants| wants.namespace.as_ref().is_none_or(|namespace| self.may_hold(pool, namespace));
+        let heads = pool.queue.iter().filter_map(|(wants, class)| Some((wants, head(class)?)));
+        heads.filter(|(wants, _)| may_hold(wants)).map(|(_, head)| head).min().map(|(_, lease)| lease)
     }
 
     /// A slot of a Blueprint in which something may be built now, and which will do.
@@ -523,10 +539,11 @@ impl Index {
             return None;
         }
         let any = self.find_vacant(key, |_| true)?;
-        let wanted = pool.queue.values().filter_map(|class| {
+        let may_build = |wants: &Wants| wants.namespace.as_ref().is_none_or(|ns| self.may_build_for(pool, ns));
+        let wanted = pool.queue.iter().filter(|(wants, _)| may_build(wants)).filter_map(|(_, class)| {
             let mut unserved = class.iter().filter_map(|(place, lease)| {
                 let object = self.leases.get(lease).filter(|l| queue::waits(l, now))?;
-                (!self.has_build_in_flight(lease, now)).then_some((place, lease, object))
+                (!self.has_build_in_flight(lease, key, now)).then_some((place, lease, object))
             });
             let (place, lease, object) = unserved.next()?;
             let slot = self.find_vacant(key, |slot| matching::fits_slot(&object.spec, slot))?;
@@ -558,6 +575,14 @@ impl Index {
         for lease in offered {
             self.serve(lease, now);
         }
+        self.quota_moved_of(resource, now);
+    }
+
+    fn quota_moved_of(&mut self, resource: &ObjectKey, now: MicroTime) {
+        let pool = self.resources.get(resource).and_then(|r| self.pool_of(r)).map(|(key, _)| key.clone());
+        if let Some(blueprint) = pool {
+            self.quota_moved(&blueprint, now);
+        }
     }
 
     /// The pass of a resource has failed: what it was offered is offered elsewhere, until a pass has not.
@@ -568,6 +593,7 @@ impl Index {
         for lease in offered {
             self.serve(lease, now);
         }
+        self.quota_moved_of(resource, now);
     }
 
     fn take_back(&mut self, resource: &ObjectKey, offered: &[ObjectKey], now: MicroTime) {

@@ -3,6 +3,7 @@
 
 mod door;
 mod matcher;
+mod namespaces;
 mod places;
 mod readiness;
 mod reclaim;
@@ -101,6 +102,8 @@ struct Pool {
     pending: BTreeSet<ObjectKey>,
     /// Resources that nobody holds, the longest idle first.
     idle: BTreeSet<(MicroTime, ObjectKey)>,
+    /// Namespace → how many claims there are for its leases.
+    holders: BTreeMap<String, usize>,
     /// Resources that are over, and those idle ones that are being deleted.
     going: BTreeSet<ObjectKey>,
     /// Lease that waits → the resource that makes room for it.
@@ -124,6 +127,8 @@ struct Pool {
 /// served in order, so only the head of each kind is looked at when a resource becomes free.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Wants {
+    /// Where that counts (`limits.maxLeasesPerNamespace`).
+    namespace: Option<Arc<str>>,
     selector: Option<crate::api::Selector>,
     flavours: BTreeMap<String, String>,
 }
@@ -260,11 +265,12 @@ impl Index {
 
     /// How many of a resource's claims have not ended.
     fn claims_held(&self, resource: &Resource) -> usize {
+        resource.claims().iter().filter(|claim| !self.is_ended(claim, resource)).count()
+    }
+
+    fn is_ended(&self, claim: &crate::api::Claim, resource: &Resource) -> bool {
         let uid = crate::lifecycle::uid(&resource.metadata);
-        let ended = |claim: &crate::api::Claim| {
-            self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))
-        };
-        resource.claims().iter().filter(|claim| !ended(claim)).count()
+        self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))
     }
 
     /// How a resource stands to its slot, and to its pool as a whole.

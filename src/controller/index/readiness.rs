@@ -2,7 +2,7 @@
 //! for whoever comes next. Those that are missing are built for nobody, and the Idle clock takes only what is above it
 //! (api.md, 3). And where `limits.maxResources` was lowered it shrinks, as its leases end.
 
-use super::{Index, Key, ObjectKey, Pool};
+use super::{Index, Key, ObjectKey, Pool, Wants};
 use crate::{
     api::{MicroTime, Resource, step::Slot},
     lifecycle::{
@@ -53,12 +53,12 @@ impl Index {
 
     /// A build has ended: whoever counted on it, though it was not for them, may have to be served by another Blueprint.
     pub(super) fn look_elsewhere(&mut self, resource: &Resource, now: MicroTime) {
-        let Some((_, pool)) = self.pool_of(resource) else { return };
+        let Some((own, pool)) = self.pool_of(resource) else { return };
         if !pool.builds_take_time {
             return;
         }
         let counting = pool.queue.values().flat_map(|class| class.values().take(pool.pending.len() + 1));
-        let counting: Vec<_> = counting.filter(|lease| !self.has_own_build(lease)).cloned().collect();
+        let counting: Vec<_> = counting.filter(|lease| !self.has_own_build(lease, own)).cloned().collect();
         for lease in counting {
             self.serve(&lease, now);
         }
@@ -84,8 +84,10 @@ impl Index {
         // What is left over by others goes to those who wait and have none of their own, and only then counts as ready.
         let left_over = built(Whom::LeftOver);
         let classes = pool.queue.iter().filter(|(wants, _)| wants.flavours == default_flavour);
-        let taken =
-            classes.flat_map(|(_, class)| class.values()).filter(|key| !self.has_own_build(key)).take(left_over);
+        let own = ObjectKey::of(&pool.object.metadata);
+        let may_hold = |wants: &Wants| wants.namespace.as_ref().is_none_or(|namespace| self.may_hold(pool, namespace));
+        let waiting = classes.filter(|(wants, _)| may_hold(wants)).flat_map(|(_, class)| class.values());
+        let taken = waiting.filter(|key| !self.has_own_build(key, &own)).take(left_over);
         let coming = built(Whom::Nobody) + left_over - taken.count();
         wanted.saturating_sub(self.ready(pool).count() + coming)
     }
@@ -110,37 +112,52 @@ impl Index {
     }
 
     /// It waits, and no grant is on its way.
-    fn is_open(&self, key: &ObjectKey) -> bool {
+    pub(super) fn is_open(&self, key: &ObjectKey) -> bool {
         self.waiters.get(key).is_some_and(|waiter| waiter.offered.is_none())
             && self.leases.get(key).is_some_and(|lease| !self.is_claimed(lease))
     }
 
-    /// Something is built or ordered for this lease. What is suspended before it has ended does not come.
-    fn has_own_build(&self, key: &ObjectKey) -> bool {
+    /// Something is built or ordered for this lease, so that nothing needs to be ordered in this Blueprint.
+    fn has_own_build(&self, key: &ObjectKey, blueprint: &ObjectKey) -> bool {
         let Some(lease) = self.leases.get(key) else { return false };
         let building = self.building.get(uid(&lease.metadata)).into_iter().flatten();
-        let mut pools = building.filter_map(|r| self.pool_of(self.resources.get(r)?));
-        self.waiters.get(key).is_some_and(|w| w.ordered.is_some()) || pools.any(|(_, pool)| !pool.object.spec.suspend)
+        let mut building = building.filter_map(|r| self.resources.get(r));
+        self.waiters.get(key).is_some_and(|w| w.ordered.is_some()) || building.any(|r| self.flies(r, blueprint))
     }
 
-    /// One build in flight for each lease: its own; or one that is left over, since whom it was built for was served by
-    /// another, and that nobody before it takes.
-    pub(super) fn has_build_in_flight(&self, key: &ObjectKey, now: MicroTime) -> bool {
-        let left_over = |blueprint| self.comes(key, blueprint, &[Whom::LeftOver], now);
+    /// A build that is under way, as another Blueprint sees it: what is suspended before it has ended does not come, and one
+    /// that fails, and is tried again in its place, is no reason not to be served elsewhere.
+    fn flies(&self, resource: &Resource, blueprint: &ObjectKey) -> bool {
+        let Some((own, pool)) = self.pool_of(resource) else { return false };
+        !pool.object.spec.suspend && (own == blueprint || pool::failure(resource).is_none())
+    }
+
+    /// One build in flight for each lease, as a Blueprint sees it that could build another: its own; or one that is left over,
+    /// since whom it was built for was served by another, and that nobody before it takes.
+    pub(super) fn has_build_in_flight(&self, key: &ObjectKey, blueprint: &ObjectKey, now: MicroTime) -> bool {
+        let left_over = |place: &ObjectKey| self.comes(key, place, &[Whom::LeftOver], blueprint, now);
         let queues = || self.waiters.get(key).into_iter().flat_map(|waiter| &waiter.queues);
-        self.has_own_build(key) || queues().any(|queued| left_over(&queued.blueprint))
+        self.has_own_build(key, blueprint) || queues().any(|queued| left_over(&queued.blueprint))
     }
 
     /// One is built that will be this lease's, though it was not for it.
     pub(super) fn is_coming_for(&self, key: &ObjectKey, blueprint: &ObjectKey, now: MicroTime) -> bool {
-        self.comes(key, blueprint, &[Whom::LeftOver, Whom::Nobody], now)
+        self.comes(key, blueprint, &[Whom::LeftOver, Whom::Nobody], blueprint, now)
     }
 
     /// So many are built for these in a Blueprint that one of them will be this lease's: it fits, and not as many wait before
-    /// it who have none of their own.
-    fn comes(&self, key: &ObjectKey, blueprint: &ObjectKey, whom: &[Whom], now: MicroTime) -> bool {
+    /// it who have none of their own. `seen_by` is the Blueprint that could build another.
+    fn comes(
+        &self,
+        key: &ObjectKey,
+        blueprint: &ObjectKey,
+        whom: &[Whom],
+        seen_by: &ObjectKey,
+        now: MicroTime,
+    ) -> bool {
         let (Some(pool), Some(lease)) = (self.blueprints.get(blueprint), self.leases.get(key)) else { return false };
-        if pool.object.spec.suspend || (pool.pending.is_empty() && pool.orders.is_empty()) {
+        let nothing = pool.pending.is_empty() && pool.orders.is_empty();
+        if pool.object.spec.suspend || nothing || !self.may_hold(pool, &key.namespace) {
             return false;
         }
         let policy = &pool.object.spec.resource;
@@ -149,6 +166,7 @@ impl Index {
             whom.contains(&self.built_for(r))
                 && matching::fits(&lease.spec, r, policy, now)
                 && !is_deleting(&r.metadata)
+                && self.flies(r, seen_by)
         };
         let mut coming = pending.filter(fits).count();
         if whom.contains(&Whom::Nobody) && matching::flavours(&lease.spec, policy) == matching::default_flavour(policy)
@@ -164,7 +182,8 @@ impl Index {
         }
         let is_near = || {
             let queued = self.waiters.get(key)?.queues.iter().find(|queued| queued.blueprint == *blueprint)?;
-            let mut waiting = pool.queue.get(&queued.wants)?.values().filter(|other| !self.has_own_build(other));
+            let waiting = pool.queue.get(&queued.wants)?.values();
+            let mut waiting = waiting.filter(|other| !self.has_own_build(other, blueprint));
             Some(waiting.by_ref().take(coming).any(|other| other == key))
         };
         coming > 0 && is_near() == Some(true)

@@ -70,7 +70,7 @@ impl Index {
         let unserved = |lease: &&ObjectKey| {
             // Who gives up at once has nothing from a room that takes time to make.
             let waits = |l: &Arc<Lease>| queue::waits(l, now) && !queue::gives_up_at_once(l);
-            self.leases.get(*lease).is_some_and(waits) && !self.has_build_in_flight(lease, now)
+            self.leases.get(*lease).is_some_and(waits) && !self.has_build_in_flight(lease, blueprint, now)
         };
         let waiting = pool.queue.values().flat_map(|class| {
             let unserved = class.iter().filter(|(_, lease)| unserved(lease));
@@ -83,7 +83,12 @@ impl Index {
                 continue;
             };
             let helps = |room: &Room| self.helps(&room.resource, blueprint, pool, lease);
-            if let Some(first) = making.iter().position(helps) {
+            let of_its_namespace = |other: &&ObjectKey| other.namespace == key.namespace;
+            let for_it = rooms.keys().filter(of_its_namespace).count();
+            let left = self.builds_left(pool, &key.namespace);
+            if left.is_none_or(|left| for_it < left)
+                && let Some(first) = making.iter().position(helps)
+            {
                 rooms.insert(key.clone(), making.remove(first));
             }
         }

@@ -81,6 +81,8 @@ struct World {
     dirty: BTreeSet<Key>,
     /// Builds that have ended, by the UID of their resource.
     built: BTreeMap<String, Answer>,
+    /// How many leases of the one namespace that there is may hold a Blueprint's resources.
+    limit: Option<i64>,
     /// Status writes, for those that are to be counted.
     writes: usize,
 }
@@ -141,6 +143,7 @@ impl World {
             blueprints: BTreeMap::new(),
             dirty: BTreeSet::new(),
             built: BTreeMap::new(),
+            limit: (seed % 3 == 1).then_some(2),
             writes: 0,
         }
     }
@@ -197,7 +200,8 @@ impl World {
         self.put_spec(name, spec);
     }
 
-    fn put_spec(&mut self, name: &str, spec: BlueprintSpec) {
+    fn put_spec(&mut self, name: &str, mut spec: BlueprintSpec) {
+        spec.limits.max_leases_per_namespace = self.limit;
         let metadata =
             self.blueprints.get(&key(name)).map_or_else(|| self.meta(name), |before| before.metadata.clone());
         let status = self.blueprints.get(&key(name)).and_then(|before| before.status.clone());
@@ -411,9 +415,16 @@ impl World {
                     assert!(!too_many(resource) || resource.phase() == ResourcePhase::Destroyed);
                     let room = pool::room(resource, blueprint, slot, resource.claims().len());
                     let fits = matching::fits(&lease.spec, resource, &blueprint.spec.resource, self.now);
-                    assert!(room == 0 || !fits, "{:?} waits beside {:?}", lease.metadata.name, resource.metadata.name);
+                    let may_hold = self.index.may_hold(pool, "ns");
+                    assert!(
+                        room == 0 || !fits || !may_hold,
+                        "{:?} waits beside {:?}",
+                        lease.metadata.name,
+                        resource.metadata.name
+                    );
                 }
-                if self.index.has_build_in_flight(&ObjectKey::of(&lease.metadata), self.now) {
+                let has_build = self.index.has_build_in_flight(&ObjectKey::of(&lease.metadata), name, self.now);
+                if has_build || !self.index.may_build_for(pool, "ns") {
                     continue;
                 }
                 let vacant = self.index.vacant_slot(name, self.now, |slot| matching::fits_slot(&lease.spec, slot));
@@ -421,6 +432,9 @@ impl World {
             }
         }
         for (name, pool) in &self.index.blueprints {
+            let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == uid(&pool.object.metadata));
+            let held: usize = own.map(|r| self.index.claims_held(r)).sum();
+            assert!(self.limit.is_none_or(|limit| held as i64 <= limit), "{held} of one namespace hold {name}");
             self.nobody_waits_for_room(name, pool);
             let missing = self.index.missing(pool);
             let vacant = self.index.vacant_slot(name, self.now, |_| true);
@@ -439,13 +453,14 @@ impl World {
     /// As many make room as somebody waits for: no resource that nobody who waits can use stays beyond its grace beside them.
     fn nobody_waits_for_room(&self, name: &ObjectKey, pool: &super::Pool) {
         let spec = &pool.object.spec;
-        if pool.slots.is_some() || !pool.may_build(self.now) || pool.places() > 0 {
+        let full = pool.places() == 0 && self.index.may_build_for(pool, "ns");
+        if pool.slots.is_some() || !pool.may_build(self.now) || !full {
             return;
         }
         let waits = |lease: &&ObjectKey| {
             let object = &self.leases[*lease];
             matching::fits_slot(&object.spec, &pool.numbered(String::new()))
-                && !self.index.has_build_in_flight(lease, self.now)
+                && !self.index.has_build_in_flight(lease, name, self.now)
         };
         let waiting: Vec<_> = pool.queue.values().flat_map(|class| class.values()).filter(waits).collect();
         let rather = |lease: &&&ObjectKey| self.index.waiters[*lease].queues[0].blueprint == *name;

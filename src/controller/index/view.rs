@@ -141,17 +141,22 @@ impl Index {
         let standing = |(key, admission): (ObjectKey, matching::Admission)| {
             let pool = self.blueprints.get(&key)?;
             let own = uid(&pool.object.metadata);
+            let limits = &pool.object.spec.limits;
             let in_flight = self.building.get(id).into_iter().flatten().filter_map(|r| self.resources.get(r));
             let in_flight = in_flight.into_iter().find(|r| r.spec.blueprint_ref.uid == own);
             let ordered = pool.orders.values().any(|ordered| ordered.as_ref() == Some(asking));
             let vacant = || self.find_vacant(&key, |slot| matching::fits_slot(&lease.spec, slot)).is_some();
             let at_once = pool.places() > 0 && pool.builds() == 0 && vacant();
+            let holds_all = !self.may_hold(pool, &asking.namespace);
+            let for_all = || pool.builds() > 0 && !self.may_build_for(pool, &asking.namespace) && pool.places() > 0;
+            let at_limit = holds_all || (!ordered && in_flight.is_none() && for_all());
             let candidate = matching::Candidate {
                 blueprint: &pool.object,
                 admission,
                 slots: pool.slots.as_ref().map(|slots| slots.as_slice()),
                 building: ordered || in_flight.is_some() || self.is_coming_for(asking, &key, now),
-                built_at_once: at_once.then_some(pool.object.spec.limits.max_concurrent_builds),
+                namespace_limit: limits.max_leases_per_namespace.filter(|_| at_limit),
+                built_at_once: at_once.then_some(limits.max_concurrent_builds),
                 reclaiming: self.reclaiming(asking, pool, now),
                 failing: in_flight.and_then(|r| pool::failure(r)).or(pool::unsound(&pool.object)),
                 next_build_at: pool.next_build_at.filter(|at| *at > now),

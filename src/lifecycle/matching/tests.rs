@@ -255,6 +255,7 @@ fn where_a_candidate_stands() {
             slots,
             building,
             built_at_once: at_once,
+            namespace_limit: None,
             reclaiming: None,
             failing: None,
             next_build_at: next,
@@ -270,12 +271,17 @@ fn where_a_candidate_stands() {
         slots: None,
         building: true,
         built_at_once: Some(4),
+        namespace_limit: None,
         reclaiming: None,
         failing: Some("no disk"),
         next_build_at: None,
     };
     let told = "Blueprint pools/ci is building one, which fails so far: no disk";
     assert_eq!(standing(&lease("l", arm).spec, &failing), (Rung::BuildFailing, told.to_owned()));
+    // Nothing helps where its namespace has as many as it may.
+    let full = Candidate { namespace_limit: Some(3), next_build_at: Some(at(9)), ..failing.clone() };
+    let (stands, said) = standing(&lease("l", arm).spec, &full);
+    assert_eq!((stands, said.contains("at most 3 leases of one namespace")), (Rung::NamespaceLimit, true), "{said}");
     // And what makes room for it, now or then.
     for (reclaiming, building, rung, clause) in [
         (Reclaiming::At("ci--h7", at(9)), false, Rung::Reclaiming, "reclaims ci--h7 at 2026-11-23T10:00:09"),
@@ -298,6 +304,7 @@ fn the_reason_nearest_to_success() {
         Rung::Suspended,
         Rung::Draining,
         Rung::NoHostEnabled,
+        Rung::NamespaceLimit,
         Rung::AtCapacity,
         Rung::BuildFailing,
         Rung::Reclaiming,
@@ -319,6 +326,7 @@ fn the_reason_nearest_to_success() {
             "Suspended",
             "Draining",
             "NoHostEnabled",
+            "NamespaceLimit",
             "AtCapacity",
             "BuildFailing",
             "Reclaiming",
