@@ -10,7 +10,7 @@ use crate::{
         step::Slot,
     },
     controller::writer::RequestError,
-    lifecycle::{Read, blueprint, matching, uid},
+    lifecycle::{Read, blueprint, commands::shorten, matching, uid},
 };
 use kube::{
     Api,
@@ -71,7 +71,8 @@ async fn check(shell: &Arc<Shell>, object: &ObjectKey) -> (Option<i64>, Option<(
     let Some(blueprint) = view.map(|view| view.blueprint) else { return (None, None) };
     let generation = blueprint.metadata.generation;
     let Some(driver) = shell.drivers.of_blueprint(&blueprint) else { return (generation, None) };
-    (generation, driver.check(blueprint).await.map(|trouble| (trouble.reason, trouble.message)))
+    // A path, or a key, may be as long as the Blueprint; a status that is refused would tell nothing.
+    (generation, driver.check(blueprint).await.map(|trouble| (trouble.reason, shorten(trouble.message, 1024))))
 }
 
 /// Makes the Resources that the matcher has ordered, one after the other: the API server is the bottleneck, and what is
