@@ -11,6 +11,7 @@ mod support;
 mod effects;
 mod on_time;
 mod people;
+mod templates;
 mod told;
 
 mod activation;
@@ -41,5 +42,6 @@ mod story_42_killed_in_the_middle_of_a_step;
 mod story_43_and_46_one_instant;
 mod story_44_only_the_controller_writes_status;
 mod story_50_the_end_of_a_resource;
+mod templates_and_rights;
 mod times_of_zero;
 mod writes;
