@@ -6,7 +6,7 @@ use crate::{
     api::{
         MicroTime,
         common::Failure,
-        step::{Answer, EffectKey, Facts, Report, Step, StepKind, Storage, Wait},
+        step::{Answer, EffectKey, Facts, Observed, Report, Step, StepKind, Storage, Wait},
     },
     driver::{Driver, Work},
     lifecycle::{StepOrder, commands::shorten, deadline},
@@ -258,6 +258,11 @@ pub fn bounded(kind: StepKind, answer: Answer) -> Answer {
         }
         answer => answer,
     }
+}
+
+/// The same of what it sees.
+pub fn bounded_sight(observed: Observed) -> Observed {
+    Observed { lost: observed.lost.map(|why| shorten(why, 900)), ..observed }
 }
 
 fn is_too_much(facts: &Facts) -> bool {

@@ -13,6 +13,7 @@ mod objects;
 mod on_time;
 mod people;
 mod tap;
+mod templates;
 mod told;
 
 mod activation;
@@ -57,5 +58,6 @@ mod story_43_and_46_one_instant;
 mod story_44_only_the_controller_writes_status;
 mod story_50_the_end_of_a_resource;
 mod story_55_and_56_objects;
+mod templates_and_rights;
 mod times_of_zero;
 mod writes;

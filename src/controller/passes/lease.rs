@@ -6,7 +6,10 @@ use crate::{
         Blueprint, Lease, LeasePhase, MicroTime, Resource,
         step::{EffectKey, FreeSteps, Observed},
     },
-    controller::index::{Held, LeaseAround},
+    controller::{
+        index::{Held, LeaseAround},
+        steps::bounded_sight,
+    },
     driver::{Driver, Work},
     lifecycle::{Read, StepOrder, asking::Question, lease, uid},
 };
@@ -139,7 +142,8 @@ pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {
         }
         LeasePhase::Active => {
             if let Some((held, driver)) = around.bound.as_ref().and_then(|held| Some((held, held.driver.as_ref()?))) {
-                asked.observed = driver.observe(about(around, held, around.lease.attempt())).await;
+                let observed = driver.observe(about(around, held, around.lease.attempt())).await;
+                asked.observed = observed.map(bounded_sight);
                 asked.question = super::expiry::question(Some(driver), held.blueprint.as_deref());
             }
         }

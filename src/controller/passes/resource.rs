@@ -8,6 +8,7 @@ use crate::{
     },
     controller::{
         index::ResourceAround,
+        steps::bounded_sight,
         writer::{Ours, in_time},
     },
     driver::Work,
@@ -149,7 +150,9 @@ pub(in crate::controller) async fn ask(around: &ResourceAround, known: &Known) -
         ResourcePhase::Pending if !recorded => {
             Asked { intent: Some(driver.allocate(about()).await), ..Asked::default() }
         }
-        ResourcePhase::Active => Asked { observed: driver.observe(about()).await, ..Asked::default() },
+        ResourcePhase::Active => {
+            Asked { observed: driver.observe(about()).await.map(bounded_sight), ..Asked::default() }
+        }
         _ => Asked::default(),
     }
 }

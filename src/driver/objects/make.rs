@@ -230,12 +230,14 @@ impl Workshop {
     /// What `readyWhen` says against it. An error means not ready, and is told.
     async fn not_ready(&self, about: &Subject, about_it: &About<'_>, of_lease: bool) -> Option<String> {
         let expression = about.plan.ready_when.clone().filter(|_| about.plan.judges(of_lease))?;
-        let bindings = super::plan::bindings(about_it);
+        let bindings = super::plan::bindings(about_it, expression.roots());
         let outcome = self.evaluator.evaluate(vec![expression], bindings).await.pop()?;
         match outcome {
             Ok(Value::Bool(true)) => None,
             Ok(Value::Bool(false)) => Some(format!("readyWhen is false{}", told(about_it.objects.as_deref()))),
-            Ok(other) => Some(format!("readyWhen gives {other}, which is neither true nor false")),
+            Ok(other) => {
+                Some(format!("readyWhen gives {}, which is neither true nor false", super::plan::told(&other)))
+            }
             Err(error) => {
                 if error == crate::expression::EvaluationError::TooSlow {
                     self.is_too_slow(&about.blueprint, format!("spec.driver.objects.readyWhen: {error}"));
@@ -378,6 +380,10 @@ impl Workshop {
             }
             Err(error) => return Err(explain(&error)),
         };
+        if !known.kept {
+            let why = "the API server keeps no objects of this kind; there would be nothing to remove";
+            return Err(for_good(kind, "InvalidTemplate", format!("{}: {why}", made.told())));
+        }
         let namespace = made.namespace.as_deref().unwrap_or(&record.account.namespace);
         let api = known.api(client.clone(), namespace);
         let object: DynamicObject = serde_json::from_value(object)
