@@ -45,5 +45,6 @@ mod story_42_killed_in_the_middle_of_a_step;
 mod story_43_and_46_one_instant;
 mod story_44_only_the_controller_writes_status;
 mod story_50_the_end_of_a_resource;
+mod templates_that_change;
 mod times_of_zero;
 mod writes;
