@@ -510,8 +510,8 @@ impl World {
             attributes: [("size".to_owned(), if n.is_multiple_of(2) { "big" } else { "small" }.to_owned())].into(),
             ..Host::default()
         };
-        match (self.dice.below(13), lease) {
-            (10, _) => {
+        match (self.dice.below(15), lease) {
+            (10 | 13 | 14, _) => {
                 // A build ends.
                 let mut pending = self.resources.iter().filter(|(_, r)| r.phase() == ResourcePhase::Pending);
                 let chosen = self.dice.0 as usize % pending.clone().count().max(1);
@@ -541,8 +541,10 @@ impl World {
             (0..=3, None) => {
                 let size = ["big", "small"][self.dice.below(2)];
                 let selector = Selector { match_labels: [("size".into(), size.into())].into(), ..Selector::default() };
+                let slow = crate::api::lease::BlueprintName { namespace: None, name: "slow".into() };
                 let spec = LeaseSpec {
                     resource_type: "host".into(),
+                    blueprints: if self.dice.below(3) == 0 { vec![slow] } else { Vec::new() },
                     selector: (self.dice.below(2) == 0).then_some(selector),
                     priority: self.dice.below(3) as i32,
                     parameters: match self.dice.below(4) {
