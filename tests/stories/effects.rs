@@ -354,6 +354,11 @@ impl Driver for InWorld {
         futures::future::ready(intent).boxed()
     }
 
+    fn template_hash(&self, blueprint: &drydock::api::Blueprint) -> String {
+        let url = blueprint.spec.driver.webhook.as_ref().map(|webhook| webhook.client_config.url.as_str());
+        url.unwrap_or_default().trim_start_matches("https://").to_owned()
+    }
+
     fn build(&self, work: Work) -> BoxFuture<'static, Answer> {
         self.0.clone().step(StepKind::Build, work).boxed()
     }

@@ -59,5 +59,6 @@ mod story_44_only_the_controller_writes_status;
 mod story_50_the_end_of_a_resource;
 mod story_55_and_56_objects;
 mod templates_and_rights;
+mod templates_that_change;
 mod times_of_zero;
 mod writes;

@@ -25,6 +25,9 @@ use std::{
     sync::Arc,
 };
 
+/// More than any number of leases on one resource.
+const LAST: i64 = 1 << 32;
+
 impl Pool {
     pub(super) fn new(object: Arc<Blueprint>) -> Self {
         Self {
@@ -80,8 +83,10 @@ impl Pool {
             Bucket::Idle if !is_deleting(&resource.metadata) => {
                 keep(&mut self.idle, (pool::idle_since(resource), key), by > 0);
             }
-            Bucket::Idle | Bucket::Released | Bucket::Broken => keep(&mut self.going, key, by > 0),
-            Bucket::Leased | Bucket::Destroyed => {}
+            Bucket::Leased => {}
+            Bucket::Idle | Bucket::Released | Bucket::Broken | Bucket::Destroyed => {
+                keep(&mut self.going, key, by > 0);
+            }
         }
     }
 
@@ -426,6 +431,8 @@ impl Index {
             let filled = resource.claims().len() + self.offers.get(key).map_or(0, Vec::len);
             let filled = i64::try_from(filled).unwrap_or(0);
             let score = if pool.object.spec.placement == Placement::Pack { -filled } else { filled };
+            // What is out of date comes last.
+            let score = score + if Self::is_outdated(resource, pool) { LAST } else { 0 };
             (self.room(key, resource, pool) > 0).then(|| (blueprint.clone(), score))
         });
         let Some((blueprint, score)) = filed else { return false };
@@ -627,6 +634,7 @@ impl Index {
             }
         }
         self.order(blueprint, now);
+        self.replace_next(blueprint, now);
     }
 
     /// A Blueprint's pass begins: builds that were put off may be due.
@@ -636,6 +644,7 @@ impl Index {
         {
             pool.next_build_at = None;
             self.order(blueprint, now);
+            self.replace_next(blueprint, now);
         }
     }
 

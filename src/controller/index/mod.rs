@@ -7,6 +7,7 @@ mod namespaces;
 mod places;
 mod readiness;
 mod reclaim;
+mod replacement;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -104,7 +105,7 @@ struct Pool {
     idle: BTreeSet<(MicroTime, ObjectKey)>,
     /// Namespace → how many claims there are for its leases.
     holders: BTreeMap<String, usize>,
-    /// Resources that are over, and those idle ones that are being deleted.
+    /// Resources that are over, as long as they are there, and those idle ones that are being deleted.
     going: BTreeSet<ObjectKey>,
     /// Lease that waits → the resource that makes room for it.
     rooms: BTreeMap<ObjectKey, reclaim::Room>,
@@ -277,6 +278,7 @@ impl Index {
     fn slot_state(&self, key: &ObjectKey, resource: &Resource, pool: &Pool) -> SlotState {
         match pool::slot_state(resource, pool.slots.as_ref().map(|slots| slots.as_slice())) {
             SlotState::Current if self.is_surplus(key, pool) => SlotState::Surplus,
+            SlotState::Current if self.is_replaced_next(key, resource, pool) => SlotState::Outdated,
             state => state,
         }
     }

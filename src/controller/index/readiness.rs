@@ -49,6 +49,7 @@ impl Index {
         }
         self.shrink(&key, now);
         self.order(&key, now);
+        self.replace_next(&key, now);
     }
 
     /// A build has ended: whoever counted on it, though it was not for them, may have to be served by another Blueprint.

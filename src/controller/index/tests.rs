@@ -49,6 +49,10 @@ impl Driver for Slow {
         futures::future::ready(serde_json::json!({"driver": "webhook"})).boxed()
     }
 
+    fn template_hash(&self, blueprint: &Blueprint) -> String {
+        blueprint.spec.driver.webhook.as_ref().unwrap().client_config.url.clone()
+    }
+
     fn build(&self, _: Work) -> BoxFuture<'static, Answer> {
         unreachable!("the world says when a build ends")
     }
@@ -182,7 +186,9 @@ impl World {
     }
 
     /// A pool of resources that are all alike but for their flavour, and that take their time to build.
-    fn pool(&mut self, name: &str, limits: Limits) {
+    fn pool(&mut self, name: &str, limits: Limits, template: &str) {
+        let mut webhook = WebhookDriver::default();
+        webhook.client_config.url = template.into();
         let spec = BlueprintSpec {
             resource_type: "host".into(),
             limits,
@@ -194,7 +200,7 @@ impl World {
                 reclaim_after: Some(crate::api::Duration::from_secs(3)),
                 ..ResourcePolicy::default()
             },
-            driver: blueprint::Driver { webhook: Some(WebhookDriver::default()), ..Default::default() },
+            driver: blueprint::Driver { webhook: Some(webhook), ..Default::default() },
             ..BlueprintSpec::default()
         };
         self.put_spec(name, spec);
@@ -293,6 +299,7 @@ impl World {
             if Some(&decision.status) != around.held.resource.status.as_ref() && decision.status != Default::default() {
                 self.writes += 1;
                 self.put_resource(Resource { status: Some(decision.status), ..(*around.held.resource).clone() });
+                self.one_is_replaced_at_a_time(object);
             } else if let Some(what) = decision.metadata {
                 self.edit_resource(object, what);
             }
@@ -375,6 +382,22 @@ impl World {
         );
     }
 
+    /// A resource that is given up for being out of date is the only one, and nothing is being built.
+    fn one_is_replaced_at_a_time(&self, object: &ObjectKey) {
+        let replaced = |r: &Resource| {
+            let conditions = r.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+            r.slot().is_some_and(|slot| slot.parse::<u32>().is_ok())
+                && lifecycle::conditions::true_reason(conditions, "Released") == Some("Outdated")
+        };
+        let resource = &self.resources[object];
+        if replaced(resource) {
+            let blueprint = &resource.spec.blueprint_ref.uid;
+            let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == *blueprint);
+            let others = own.filter(|r| r.phase() == ResourcePhase::Pending || replaced(r)).count();
+            assert_eq!(others, 1, "{object} is given up beside others");
+        }
+    }
+
     /// Time passes, and whoever would wake by then has.
     fn time_passes(&mut self, seconds: i64) {
         self.now = self.now.after(crate::api::Duration::from_secs(seconds));
@@ -436,6 +459,8 @@ impl World {
             let held: usize = own.map(|r| self.index.claims_held(r)).sum();
             assert!(self.limit.is_none_or(|limit| held as i64 <= limit), "{held} of one namespace hold {name}");
             self.nobody_waits_for_room(name, pool);
+            let outdated = self.index.next_replaced(pool);
+            assert!(outdated.is_none(), "{outdated:?} of {name} is out of date, and nothing replaces it");
             let missing = self.index.missing(pool);
             let vacant = self.index.vacant_slot(name, self.now, |_| true);
             assert!(missing == 0 || vacant.is_none(), "{missing} are missing in {name}, and there is {vacant:?}");
@@ -486,8 +511,8 @@ impl World {
             attributes: [("size".to_owned(), if n.is_multiple_of(2) { "big" } else { "small" }.to_owned())].into(),
             ..Host::default()
         };
-        match (self.dice.below(13), lease) {
-            (10, _) => {
+        match (self.dice.below(15), lease) {
+            (10 | 13 | 14, _) => {
                 // A build ends.
                 let mut pending = self.resources.iter().filter(|(_, r)| r.phase() == ResourcePhase::Pending);
                 let chosen = self.dice.0 as usize % pending.clone().count().max(1);
@@ -507,7 +532,8 @@ impl World {
                     max_concurrent_builds: 2,
                     ..Limits::default()
                 };
-                self.pool("slow", limits);
+                let template = ["old", "new"][self.dice.below(2)];
+                self.pool("slow", limits, template);
             }
             (12, _) => {
                 let seconds = 1 + self.dice.below(15) as i64;
@@ -516,8 +542,10 @@ impl World {
             (0..=3, None) => {
                 let size = ["big", "small"][self.dice.below(2)];
                 let selector = Selector { match_labels: [("size".into(), size.into())].into(), ..Selector::default() };
+                let slow = crate::api::lease::BlueprintName { namespace: None, name: "slow".into() };
                 let spec = LeaseSpec {
                     resource_type: "host".into(),
+                    blueprints: if self.dice.below(3) == 0 { vec![slow] } else { Vec::new() },
                     selector: (self.dice.below(2) == 0).then_some(selector),
                     priority: self.dice.below(3) as i32,
                     parameters: match self.dice.below(4) {

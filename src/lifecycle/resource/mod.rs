@@ -305,7 +305,7 @@ impl<'a> Pass<'a> {
         match self.around.slot {
             SlotState::Current => {}
             SlotState::Disabled => self.release("Disabled", "its entry was removed or disabled"),
-            SlotState::Outdated => self.release("Outdated", "its entry has changed; it is made anew"),
+            SlotState::Outdated => self.release("Outdated", "what it is made from has changed; it is made anew"),
             SlotState::Surplus => {
                 self.release("Released", "there are more than limits.maxResources of the Blueprint allows");
             }
