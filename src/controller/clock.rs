@@ -3,6 +3,7 @@
 use crate::api::MicroTime;
 use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
+use kube::runtime::{utils::Backoff, watcher::DefaultBackoff};
 use std::{sync::Arc, time::Duration};
 
 /// Where the controller gets the time from.
@@ -12,6 +13,11 @@ pub trait Clock: Send + Sync {
 
     /// Ends when so much time has passed; not by the wall clock, which may jump.
     fn sleep(&self, length: Duration) -> BoxFuture<'static, ()>;
+
+    /// How long a watch that fails waits between its attempts. By default spread out at random, by the system's randomness.
+    fn watch_back_off(&self) -> Box<dyn Backoff> {
+        Box::new(DefaultBackoff::default())
+    }
 }
 
 /// A clock that is shared.

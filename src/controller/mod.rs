@@ -100,18 +100,45 @@ pub async fn run_on(
 ) -> Result<(), Error> {
     // A pass is repeated with a back-off of its own, and decides anew; a request that is repeated below it does not.
     config.default_retry = false;
-    let default_namespace = config.default_namespace.clone();
     let client = kube::Client::try_from(config).map_err(|e| Error::Config(Box::new(e)))?;
     let address = options.http_address;
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Address { address, source })?;
     let bound = listener.local_addr().map_err(|source| Error::Address { address, source })?;
     tracing::info!("listening on http://{bound}");
-
-    let metrics = Metrics::new();
     // Two processes of one machine are two.
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "drydock".to_owned());
     let instance = format!("{host}-{}", std::process::id());
-    let (events, publisher) = events::queue(client.clone(), clock.clone(), metrics.clone(), &instance);
+    control(client, Some(listener), &instance, options, drivers, clock, stop).await
+}
+
+/// Runs the controller through a ready client and under a given name, without probes: all that it does goes through
+/// client, drivers and clock, so that a simulation can own it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_through(
+    client: kube::Client,
+    instance: &str,
+    options: Options,
+    drivers: Drivers,
+    clock: ClockHandle,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    control(client, None, instance, options, drivers, clock, stop).await
+}
+
+async fn control(
+    client: kube::Client,
+    listener: Option<TcpListener>,
+    instance: &str,
+    options: Options,
+    drivers: Drivers,
+    clock: ClockHandle,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let default_namespace = client.default_namespace().to_owned();
+    let metrics = Metrics::new();
+    let (events, publisher) = events::queue(client.clone(), clock.clone(), metrics.clone(), instance);
     let index = Index::new(drivers.clone(), SharedNamespaces::new(&options.shared_namespaces));
     let shell = Shell::new(clock.clone(), client.clone(), drivers, index, metrics, events, options.namespaces.clone());
     let health = Arc::new(watches::Health::default());
@@ -119,16 +146,18 @@ pub async fn run_on(
     let probes = http::Probes { shell: shell.clone(), health: health.clone(), standing_by: standing_by.clone() };
 
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(async move {
-        // It runs until the process ends.
-        let _ = axum::serve(listener, http::router(probes)).await;
-    });
+    if let Some(listener) = listener {
+        tasks.spawn(async move {
+            // It runs until the process ends.
+            let _ = axum::serve(listener, http::router(probes)).await;
+        });
+    }
     tasks.spawn(publisher.run());
     let elected = OnceLock::new();
     let work = async {
         if options.leader_elect {
             let namespace = options.leader_election_namespace.clone().unwrap_or(default_namespace);
-            let won = leader::elected(client, &namespace, &instance).await.map_err(Error::Election)?;
+            let won = leader::elected(client, &namespace, instance).await.map_err(Error::Election)?;
             standing_by.store(false, Ordering::Relaxed);
             let _ = elected.set(won);
         }

@@ -155,7 +155,7 @@ where
     super::lock(&health.watches).insert(name.clone(), state);
     async move {
         let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
-        let mut events = watcher::watcher(api.clone(), config).default_backoff().boxed();
+        let mut events = watcher::watcher(api.clone(), config).backoff(shell.clock.watch_back_off()).boxed();
         // What was known when a list began, at which version; what the list then does not have is gone.
         let mut unlisted: BTreeMap<ObjectKey, String> = BTreeMap::new();
         let mut present: BTreeMap<ObjectKey, String> = BTreeMap::new();
