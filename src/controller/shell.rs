@@ -208,6 +208,7 @@ impl Shell {
             let failed = match pass {
                 Ok(Ok(wake)) => {
                     // A wake that has passed meanwhile is no reason to go round without a breath.
+                    let wake = wake.filter(|_| !bug!(LostRequeue));
                     self.set_deadline(&key, wake.map(|at| at.max(self.soon(SHORTEST_WAIT))));
                     None
                 }

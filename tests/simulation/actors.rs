@@ -34,11 +34,11 @@ pub struct People {
 
 impl People {
     /// Of a run.
-    pub fn new(server: Arc<Server>, chance: Chance) -> Self {
+    pub fn new(server: Arc<Server>, chance: Chance, forceful: bool) -> Self {
         Self {
             me: "people".into(),
             finalizer_on_create: chance.permille(600),
-            forceful: chance.permille(200),
+            forceful: chance.permille(200) || forceful,
             pace: chance.within(1_000..25_000),
             leases: 0,
             commands: 0,
@@ -374,7 +374,7 @@ impl People {
         };
         clocks.jump(SignedDuration::from_secs(seconds));
         let note = format!("the wall clock jumps by {seconds} s");
-        self.server.journal.add(clocks.elapsed(), &self.me, crate::journal::What::Note(note));
+        self.server.journal.add(&self.me, crate::journal::What::Note(note));
     }
 
     /// A finalizer is forced off: what only an administrator may do, and what destroys the record of what was built.

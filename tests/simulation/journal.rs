@@ -1,10 +1,12 @@
 //! All that happens in a run, in its order: every version of every object as the API server stores it, every effect of the
 //! drivers on the world, every crash. What the checks read, what a failure tells, and what a replay is compared by.
 
+use crate::time::Clocks;
 use drydock::{
     api::step::{EffectKey, StepKind},
     driver::Work,
 };
+use jiff::Timestamp;
 use serde_json::Value;
 use std::{
     hash::{Hash as _, Hasher},
@@ -73,20 +75,29 @@ pub enum What {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub at: Duration,
+    /// The latest that the controllers' clock had ever shown by then.
+    pub latest: Timestamp,
     pub by: Arc<str>,
     pub what: What,
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Journal {
+    clocks: Arc<Clocks>,
     entries: Mutex<Vec<Entry>>,
 }
 
 impl Journal {
+    /// Empty.
+    pub fn new(clocks: Arc<Clocks>) -> Arc<Self> {
+        Arc::new(Self { clocks, entries: Mutex::default() })
+    }
+
     /// One more.
-    pub fn add(&self, at: Duration, by: &Arc<str>, what: What) {
-        self.entries.lock().unwrap().push(Entry { at, by: by.clone(), what });
+    pub fn add(&self, by: &Arc<str>, what: What) {
+        let (at, latest) = (self.clocks.elapsed(), self.clocks.latest());
+        self.entries.lock().unwrap().push(Entry { at, latest, by: by.clone(), what });
     }
 
     /// All of them.

@@ -38,6 +38,8 @@ pub struct Plan {
     pub sabotage: crate::server::Sabotage,
     /// A deliberate bug of the controllers' clock: so far it is ahead of the time that the checks go by.
     pub early: Duration,
+    /// Finalizers are forced off, whatever the seed says.
+    pub forceful: bool,
 }
 
 impl Plan {
@@ -49,6 +51,7 @@ impl Plan {
             flaws: Flaws::default(),
             sabotage: Default::default(),
             early: Duration::ZERO,
+            forceful: false,
         }
     }
 }
@@ -74,12 +77,12 @@ pub fn simulate(plan: &Plan) -> Outcome {
 async fn run(plan: &Plan) -> Outcome {
     let chance = Chance::new(plan.seed);
     let clocks = Clocks::new();
-    let journal = Arc::new(Journal::default());
+    let journal = Journal::new(clocks.clone());
     let faults = Faults::new(Rates::drawn(&chance), chance.clone());
     let server = Server::new(clocks.clone(), journal.clone(), chance.clone());
     server.sabotage(|sabotage| *sabotage = plan.sabotage);
-    let world = World::new(clocks.clone(), journal.clone(), faults.clone(), plan.flaws);
-    let mut people = People::new(server.clone(), chance.clone());
+    let world = World::new(journal.clone(), faults.clone(), plan.flaws);
+    let mut people = People::new(server.clone(), chance.clone(), plan.forceful);
     people.set_up();
 
     let mut tasks = JoinSet::new();
@@ -88,7 +91,7 @@ async fn run(plan: &Plan) -> Outcome {
         let house = House { server: server.clone(), world: world.clone(), faults: faults.clone(), early: plan.early };
         tasks.spawn(house.live(line, crashes.clone()));
     }
-    let mut checks = Checks::new(clocks.clone(), journal.clone());
+    let mut checks = Checks::new(journal.clone());
     let end = tokio::time::Instant::now() + plan.trouble;
     let mut wrong = None;
     while tokio::time::Instant::now() < end && wrong.is_none() {
@@ -98,9 +101,10 @@ async fn run(plan: &Plan) -> Outcome {
     }
     faults.stop();
     people.leave();
-    journal.add(clocks.elapsed(), &"run".into(), What::Note("faults stop, and everybody leaves".into()));
+    clocks.set_right();
+    journal.add(&"run".into(), What::Note("faults stop, everybody leaves, and the clock is set right".into()));
     if wrong.is_none() {
-        wrong = rest::comes_to_rest(&server, &clocks, &mut checks).await;
+        wrong = rest::comes_to_rest(&server, &mut checks).await;
     }
     tasks.abort_all();
     let wrong = wrong.map(|wrong| wrong.tell(&journal, &clocks));

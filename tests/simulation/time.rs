@@ -68,6 +68,12 @@ impl Clocks {
         self.wall.lock().unwrap().offset += by;
         self.wall();
     }
+
+    /// The controllers' clock shows the API server's time again.
+    pub fn set_right(&self) {
+        self.wall();
+        self.wall.lock().unwrap().offset = SignedDuration::ZERO;
+    }
 }
 
 /// The clock of one controller: when that is killed nothing of it wakes any more.

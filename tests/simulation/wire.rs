@@ -86,7 +86,7 @@ impl Wire {
     pub fn kill(&self) {
         if !self.dead.swap(true, Ordering::Relaxed) {
             let note = What::Note(format!("{} is killed", self.name));
-            self.server.journal.add(self.server.clocks.elapsed(), &self.name, note);
+            self.server.journal.add(&self.name, note);
             self.died.notify_one();
         }
     }
@@ -197,7 +197,7 @@ impl View {
                     self.lag().await;
                     let faults = &self.wire.faults;
                     self.shown = version.number;
-                    if faults.happens(|r| r.cut) {
+                    if faults.happens(|r| r.cut) && self.relist_at.is_none() {
                         return None;
                     }
                     if faults.happens(|r| r.dropped) {

@@ -4,7 +4,6 @@
 use crate::{
     faults::Faults,
     journal::{End, Journal, What},
-    time::Clocks,
 };
 use drydock::{
     api::{
@@ -26,7 +25,6 @@ use std::{
 
 /// See the module.
 pub struct World {
-    clocks: Arc<Clocks>,
     journal: Arc<Journal>,
     faults: Arc<Faults>,
     state: Mutex<State>,
@@ -52,12 +50,12 @@ struct State {
 
 impl World {
     /// An empty one.
-    pub fn new(clocks: Arc<Clocks>, journal: Arc<Journal>, faults: Arc<Faults>, flaws: Flaws) -> Arc<Self> {
-        Arc::new(Self { clocks, journal, faults, state: Mutex::default(), flaws })
+    pub fn new(journal: Arc<Journal>, faults: Arc<Faults>, flaws: Flaws) -> Arc<Self> {
+        Arc::new(Self { journal, faults, state: Mutex::default(), flaws })
     }
 
     fn note(&self, by: &Arc<str>, what: What) {
-        self.journal.add(self.clocks.elapsed(), by, what);
+        self.journal.add(by, what);
     }
 
     /// The effect of a step.

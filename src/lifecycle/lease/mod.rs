@@ -100,7 +100,7 @@ pub fn decide(lease: &Lease, around: &Surroundings<'_>, now: MicroTime) -> Decis
     if lease.phase() == LeasePhase::Destroyed {
         return finished(lease, on_record, now);
     }
-    if !has_finalizer(&lease.metadata) && !is_deleting(&lease.metadata) {
+    if !has_finalizer(&lease.metadata) && !is_deleting(&lease.metadata) && !bug!(NoFinalizer) {
         return Decision::metadata(on_record, MetadataChange::AddFinalizer);
     }
     let mut pass = Pass::new(lease, around, on_record, now);
@@ -302,7 +302,7 @@ impl<'a> Pass<'a> {
                     self.lose(&message);
                 }
             }
-            LeasePhase::Active => {
+            LeasePhase::Active if !bug!(NoticesNothing) => {
                 if let Some((reason, message)) = self.resource_is_lost() {
                     self.release(reason, &message, None);
                 }
@@ -312,7 +312,11 @@ impl<'a> Pass<'a> {
                     self.end_hold();
                 }
             }
-            LeasePhase::Acquired | LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed => {}
+            LeasePhase::Acquired
+            | LeasePhase::Active
+            | LeasePhase::Released
+            | LeasePhase::Broken
+            | LeasePhase::Destroyed => {}
         }
     }
 
@@ -320,11 +324,11 @@ impl<'a> Pass<'a> {
     /// L4: where the only such claims are on resources that are over, the attempt is raised instead.
     fn take_up_claim(&mut self) {
         let attempt = self.next.attempt;
-        let mine = |granted: &&Granted<'a>| granted.attempt == attempt;
+        let mine = |granted: &&Granted<'a>| granted.attempt == attempt || bug!(AnyAttempt);
         let live = self.around.claims.iter().filter(mine).find(|g| g.resource.phase() == ResourcePhase::Active);
         let Some(granted) = live else {
             let over = |g: &Granted<'_>| !matches!(g.resource.phase(), ResourcePhase::Pending | ResourcePhase::Active);
-            if self.around.claims.iter().filter(mine).any(over) {
+            if self.around.claims.iter().filter(mine).any(over) && !bug!(KeepsDeadClaim) {
                 self.next.attempt += 1;
                 self.urgency = Urgency::Soon;
             }
@@ -361,6 +365,7 @@ impl<'a> Pass<'a> {
     fn resource_is_lost(&mut self) -> Option<(&'static str, String)> {
         match &self.around.bound {
             Bound::Gone { .. } => Some(("ResourceLost", "its Resource is gone".into())),
+            Bound::Absent if bug!(AbsentResourceIsGone) => Some(("ResourceLost", String::new())),
             Bound::Absent => {
                 self.reads.push(Read::BoundResource);
                 None
@@ -391,6 +396,9 @@ impl<'a> Pass<'a> {
         if self.next.returns + 1 >= attempts {
             let message = format!("{attempts} activations in all have not made it active; the last: {message}");
             return self.broken("AttemptsExhausted", &message);
+        }
+        if bug!(BackWithoutTeardown) {
+            return self.send_back();
         }
         self.set("Ready", Truth::False, "Returning", message);
         self.set("Settled", Truth::False, "Returning", message);
@@ -426,7 +434,8 @@ impl<'a> Pass<'a> {
             }
             LeasePhase::Active => {
                 let end = self.end();
-                if end.at.is_some_and(|at| at <= now) && !end.follows_resource {
+                let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 3 } else { 0 });
+                if end.at.is_some_and(|at| at <= now.after(early)) && !end.follows_resource {
                     self.release("Expired", &format!("its end has come: {}", end.message), None);
                 }
             }
@@ -463,7 +472,7 @@ impl<'a> Pass<'a> {
         match self.phase {
             LeasePhase::Acquired if self.is_returning() => self.tear_down(),
             LeasePhase::Acquired => self.activate(),
-            LeasePhase::Released if self.held_until().is_some() => {}
+            LeasePhase::Released if self.held_until().is_some() && !bug!(TearsDownHeld) => {}
             LeasePhase::Released | LeasePhase::Broken => self.tear_down(),
             LeasePhase::Pending | LeasePhase::Active | LeasePhase::Destroyed => {}
         }
@@ -492,7 +501,11 @@ impl<'a> Pass<'a> {
         }
         // L7: after Acquired is on record and before the first call, one quorum read of the resource and its claim.
         let on_record = self.on_record.phase == Some(LeasePhase::Acquired);
-        if effects && on_record && !matches!(self.around.bound, Bound::Confirmed { .. }) {
+        if effects
+            && on_record
+            && !matches!(self.around.bound, Bound::Confirmed { .. })
+            && !bug!(UnreadBeforeActivation)
+        {
             self.reads.push(Read::BoundResource);
             return;
         }
@@ -525,6 +538,9 @@ impl<'a> Pass<'a> {
         let step = self.wanted(StepKind::TearDownLease);
         match report_of(self.around.reports, &step) {
             Some(Report { answer: Answer::Done(_), .. }) => return self.torn_down(),
+            None if bug!(DestroyedTooEarly) && !self.first_sight() && self.on_record.phase == Some(self.phase) => {
+                return self.torn_down();
+            }
             Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
                 self.next.failure = Some(failure.clone());
                 self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
@@ -556,7 +572,7 @@ impl<'a> Pass<'a> {
         self.next.built = None;
         self.next.interfaces.clear();
         self.next.outputs.clear();
-        self.next.attempt += 1;
+        self.next.attempt += i64::from(!bug!(SameAttempt));
         self.next.returns += 1;
         self.set("Ready", Truth::False, "Waiting", "it waits for another Resource");
         self.set("TornDown", Truth::False, "InUse", "");

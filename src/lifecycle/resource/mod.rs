@@ -223,12 +223,14 @@ impl<'a> Pass<'a> {
     fn is_ended(&mut self, claim: &Claim, view: LeaseView<'_>) -> bool {
         match view {
             LeaseView::Seen(lease) => pool::has_ended(claim, lease, uid(&self.resource.metadata)),
+            LeaseView::Absent if bug!(AbsentLeaseIsGone) => true,
             LeaseView::Absent => {
                 self.reads.push(Read::ClaimedLease { uid: claim.uid.clone() });
                 false
             }
             LeaseView::Unreadable => false,
             // R4c: gone by a quorum read, *and* what it left is torn down.
+            LeaseView::Gone if bug!(DropsUntorn) => true,
             LeaseView::Gone => {
                 let key = EffectKey::of_claim(uid(&self.resource.metadata), claim);
                 let step = Step { kind: StepKind::TearDownLease, key };
@@ -262,7 +264,7 @@ impl<'a> Pass<'a> {
         if matches!(self.around.blueprint, BlueprintView::Absent) {
             self.reads.push(Read::Blueprint);
         }
-        if self.is_over() || !self.next.claims.is_empty() {
+        if self.is_over() || (!self.next.claims.is_empty() && !bug!(DrainsLeased)) {
             return;
         }
         let gone = matches!(self.around.blueprint, BlueprintView::Gone);
@@ -283,7 +285,8 @@ impl<'a> Pass<'a> {
         if self.is_over() {
             return;
         }
-        if self.age().is_some_and(|at| at <= now) {
+        let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 3 } else { 0 });
+        if self.age().is_some_and(|at| at <= now.after(early)) {
             return self.release("Expired", "its end has come");
         }
         match self.phase {
@@ -348,7 +351,7 @@ impl<'a> Pass<'a> {
             Some(Answer::Again(_) | Answer::Need(_)) | None => {}
         }
         // R1 and R2: before the first call, and before Active.
-        if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) {
+        if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) && !bug!(UnreadBlueprint) {
             self.reads.push(Read::Blueprint);
         }
         if let Some(limit) = self.around.counted_limit {
@@ -363,6 +366,7 @@ impl<'a> Pass<'a> {
             }
         }
         match self.around.slot_is_clear {
+            None if bug!(UnreadSlot) => {}
             None => self.reads.push(Read::LeasesOnSlot),
             Some(false) => {
                 // A lease still holds the slot under a former UID: its end is awaited, not assumed.
@@ -403,7 +407,7 @@ impl<'a> Pass<'a> {
 
     /// R8: begins only with Released or Broken, and empty claims, on record.
     fn tear_down(&mut self) {
-        if !self.next.claims.is_empty() {
+        if !self.next.claims.is_empty() && !bug!(TearsDownClaimed) {
             return self.wait_for_leases();
         }
         if self.next.built.is_none() {
@@ -459,7 +463,8 @@ impl<'a> Pass<'a> {
         let once = self.lease_policy.recycle == Recycle::Destroy;
         self.next.capacity = blueprint.spec.limits.leases_per_resource;
         for candidate in &self.around.candidates {
-            let full = i64::try_from(self.next.claims.len()).unwrap_or(i64::MAX) >= self.next.capacity;
+            let full = i64::try_from(self.next.claims.len()).unwrap_or(i64::MAX)
+                >= self.next.capacity + i64::from(bug!(OneTooMany));
             if full || (once && self.next.served) {
                 break;
             }
@@ -469,11 +474,11 @@ impl<'a> Pass<'a> {
             self.next.claims.push(Claim {
                 namespace: candidate.namespace.clone(),
                 name: candidate.name.clone(),
-                uid: candidate.uid.clone(),
+                uid: if bug!(ClaimWithoutUid) { String::new() } else { candidate.uid.clone() },
                 attempt: candidate.attempt,
                 since: self.now,
             });
-            self.next.served = once;
+            self.next.served = once && !bug!(ServesTwice);
             self.next.idle_since = None;
             self.urgency = self.urgency.min(Urgency::Soon);
         }

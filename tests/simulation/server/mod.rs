@@ -9,7 +9,7 @@ pub mod request;
 mod rules;
 mod schema;
 pub mod watch;
-mod write;
+pub mod write;
 
 use crate::{
     journal::{Change, Journal, Kind, Version, What},
@@ -196,7 +196,7 @@ impl Server {
         }
         let version = Version { kind, change, number, object: object.clone(), status };
         state.versions.entry(kind).or_default().push(version.clone());
-        self.journal.add(self.clocks.elapsed(), by, What::Wrote(version));
+        self.journal.add(by, What::Wrote(version));
         self.news.notify_waiters();
         object
     }

@@ -63,8 +63,8 @@ impl Server {
         if new["metadata"]["name"] != old["metadata"]["name"] && !new["metadata"]["name"].is_null() {
             return Answer::bad_request("the name of the object does not match the name on the URL");
         }
-        let uid = &new["metadata"]["uid"];
-        if !uid.is_null() && *uid != old["metadata"]["uid"] && !blind {
+        let other_uid = !new["metadata"]["uid"].is_null() && new["metadata"]["uid"] != old["metadata"]["uid"] && !blind;
+        if other_uid && request.verb == Verb::Replace {
             return Answer::conflict("Precondition failed: UID in precondition is another");
         }
         match new["metadata"]["resourceVersion"].as_str() {
@@ -77,6 +77,9 @@ impl Server {
                 );
             }
             Some(_) => {}
+        }
+        if other_uid {
+            return Answer::invalid("metadata.uid: field is immutable");
         }
         schema::shape(kind, &mut new);
         let given = new["metadata"].take();
@@ -113,8 +116,12 @@ impl Server {
         if new == *old {
             return Answer::ok(new);
         }
-        let change = if deleting && finalizers(&new).is_empty() { Change::Deleted } else { Change::Modified };
-        Answer::ok((*self.store(&mut state, by, kind, change, new, status)).clone())
+        if deleting && finalizers(&new).is_empty() {
+            // What watches show is the last version that was stored.
+            self.store(&mut state, by, kind, Change::Deleted, (*old).clone(), status);
+            return Answer::ok(new);
+        }
+        Answer::ok((*self.store(&mut state, by, kind, Change::Modified, new, status)).clone())
     }
 
     pub(super) fn delete(&self, by: &Arc<str>, kind: Kind, name: &Name, options: &Value) -> Answer {
