@@ -18,7 +18,9 @@ pub fn of(journal: &Journal, uids: &[String]) -> String {
     if last > 0 {
         lines[last - 1] = format!("… {last} lines …");
     }
-    lines[last.saturating_sub(1)..].join("\n")
+    let end: Vec<String> = journal.iter().rev().take(12).map(line).collect();
+    let end: Vec<String> = end.into_iter().rev().collect();
+    format!("{}\nThe end of all that happened:\n{}", lines[last.saturating_sub(1)..].join("\n"), end.join("\n"))
 }
 
 fn is_of(object: &Value, uids: &[String]) -> bool {

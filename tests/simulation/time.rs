@@ -69,6 +69,11 @@ impl Clocks {
         self.wall();
     }
 
+    /// So far the controllers' clock is ahead.
+    pub fn ahead(&self) -> SignedDuration {
+        self.wall.lock().unwrap().offset
+    }
+
     /// The controllers' clock shows the API server's time again.
     pub fn set_right(&self) {
         self.wall();
