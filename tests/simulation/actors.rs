@@ -3,6 +3,7 @@
 use crate::{
     journal::Kind,
     random::Chance,
+    run::Plan,
     server::{
         Server,
         answer::Answer,
@@ -26,6 +27,8 @@ pub struct People {
     finalizer_on_create: bool,
     /// Whether finalizers are forced off now and then.
     forceful: bool,
+    /// Whether resources are released more often.
+    rough: bool,
     pace: u64,
     leases: u64,
     commands: u64,
@@ -34,11 +37,12 @@ pub struct People {
 
 impl People {
     /// Of a run.
-    pub fn new(server: Arc<Server>, chance: Chance, forceful: bool) -> Self {
+    pub fn new(server: Arc<Server>, chance: Chance, plan: &Plan) -> Self {
         Self {
             me: "people".into(),
             finalizer_on_create: chance.permille(600),
-            forceful: chance.permille(200) || forceful,
+            forceful: chance.permille(200) || plan.forceful,
+            rough: plan.rough,
             pace: chance.within(1_000..25_000),
             leases: 0,
             commands: 0,
@@ -79,6 +83,9 @@ impl People {
 
     /// Somebody does something.
     pub fn act(&mut self, clocks: &Clocks) {
+        if self.rough && self.chance.permille(120) {
+            self.delete(Kind::Resource);
+        }
         match self.chance.within(0..1000) {
             0..380 => self.make_lease(clocks),
             380..520 => self.command_lease(clocks),

@@ -9,11 +9,22 @@ use crate::{
 };
 use std::time::Duration;
 
-/// A bug: its name, within how many seeds it is caught, and how it is made.
-type Made = (&'static str, u64, fn(&mut Plan));
+/// A change of the plan.
+type Change = fn(&mut Plan);
+
+/// A bug that is to be caught.
+struct Made {
+    name: String,
+    /// Within how many seeds.
+    within: u64,
+    /// What is different in the plan.
+    change: Change,
+    /// What makes it, on the thread of the run.
+    make: Box<dyn Fn() + Sync>,
+}
 
 /// Bugs that are made from outside.
-const OUTSIDE: [Made; 7] = [
+const OUTSIDE: [(&str, u64, Change); 7] = [
     ("G1: a status write without a resourceVersion", 10, |plan| {
         plan.sabotage = Sabotage { blind_status_writes: true, ..Sabotage::default() };
     }),
@@ -34,10 +45,10 @@ const OUTSIDE: [Made; 7] = [
 ];
 
 /// The number of the first seed that catches a bug, and what it says.
-fn caught(within: u64, make: fn(&mut Plan)) -> Option<(u64, String)> {
+fn caught(within: u64, change: Change) -> Option<(u64, String)> {
     (1..=within).find_map(|seed| {
         let mut plan = Plan::new(seed);
-        make(&mut plan);
+        change(&mut plan);
         let wrong = simulate(&plan).wrong?;
         Some((seed, wrong.lines().next().unwrap_or_default().to_owned()))
     })
@@ -49,16 +60,16 @@ fn is_asked_for(name: &str) -> bool {
 }
 
 /// Tries these bugs side by side, and fails with those that are not caught.
-fn all_are_caught(bugs: &[(String, u64, fn(&mut Plan), Box<dyn Fn() + Sync>)]) {
+fn all_are_caught(bugs: &[Made]) {
     let missed = std::sync::Mutex::new(Vec::new());
     crate::each_side_by_side(0..bugs.len() as u64, |n| {
-        let (name, within, make, on_this_thread) = &bugs[n as usize];
+        let Made { name, within, change, make } = &bugs[n as usize];
         if !is_asked_for(name) {
             return;
         }
-        on_this_thread();
+        make();
         let within = std::env::var("WITHIN").ok().and_then(|n| n.parse().ok()).unwrap_or(*within);
-        match caught(within, *make) {
+        match caught(within, *change) {
             Some((seed, wrong)) => println!("{name}: caught by seed {seed}: {wrong}"),
             None => missed.lock().unwrap().push(name.clone()),
         }
@@ -72,7 +83,12 @@ fn all_are_caught(bugs: &[(String, u64, fn(&mut Plan), Box<dyn Fn() + Sync>)]) {
 fn each_bug_made_from_outside_is_caught() {
     let bugs: Vec<_> = OUTSIDE
         .iter()
-        .map(|(name, within, make)| ((*name).to_owned(), *within, *make, Box::new(|| {}) as Box<dyn Fn() + Sync>))
+        .map(|(name, within, change)| Made {
+            name: (*name).to_owned(),
+            within: *within,
+            change: *change,
+            make: Box::new(|| {}),
+        })
         .collect();
     all_are_caught(&bugs);
 }
@@ -83,27 +99,30 @@ fn each_bug_made_from_outside_is_caught() {
 fn each_bug_made_inside_is_caught() {
     use drydock::deliberate::{Bug, Bug::*, make};
     fn nothing(_: &mut Plan) {}
+    fn rough(plan: &mut Plan) {
+        plan.rough = true;
+    }
     fn forceful(plan: &mut Plan) {
         plan.forceful = true;
     }
-    let inside: [(Bug, u64, fn(&mut Plan)); 30] = [
+    let inside: [(Bug, u64, Change); 30] = [
         (NoFinalizer, 20, nothing),
-        (AnyAttempt, 60, nothing),
+        (AnyAttempt, 60, rough),
         (StepBeforeRecord, 10, nothing),
-        (KeepsDeadClaim, 40, nothing),
-        (AbsentResourceIsGone, 60, nothing),
-        (BackWithoutTeardown, 20, nothing),
-        (SameAttempt, 20, nothing),
+        (KeepsDeadClaim, 40, rough),
+        (AbsentResourceIsGone, 60, rough),
+        (BackWithoutTeardown, 20, rough),
+        (SameAttempt, 20, rough),
         (NoticesNothing, 10, nothing),
         (UnreadBeforeActivation, 60, forceful),
         (TearsDownHeld, 10, nothing),
         (DestroyedTooEarly, 10, nothing),
-        (UnreadBlueprint, 60, nothing),
+        (UnreadBlueprint, 60, rough),
         (UnreadSlot, 60, forceful),
         (OneTooMany, 10, nothing),
         (DropsClaimOfWaiting, 10, nothing),
         (DropsClaimOfReleased, 10, nothing),
-        (AbsentLeaseIsGone, 20, nothing),
+        (AbsentLeaseIsGone, 20, rough),
         (DropsUntorn, 40, forceful),
         (ServesTwice, 40, nothing),
         (DrainsLeased, 20, nothing),
@@ -120,9 +139,11 @@ fn each_bug_made_inside_is_caught() {
     ];
     let bugs: Vec<_> = inside
         .into_iter()
-        .map(|(bug, within, change)| {
-            let on_this_thread = Box::new(move || make(Some(bug))) as Box<dyn Fn() + Sync>;
-            (format!("{bug:?}"), within, change, on_this_thread)
+        .map(|(bug, within, change)| Made {
+            name: format!("{bug:?}"),
+            within,
+            change,
+            make: Box::new(move || make(Some(bug))),
         })
         .collect();
     all_are_caught(&bugs);

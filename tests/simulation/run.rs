@@ -40,6 +40,8 @@ pub struct Plan {
     pub early: Duration,
     /// Finalizers are forced off, whatever the seed says.
     pub forceful: bool,
+    /// Watches are far behind, and resources go often, whatever the seed says.
+    pub rough: bool,
 }
 
 impl Plan {
@@ -52,6 +54,7 @@ impl Plan {
             sabotage: Default::default(),
             early: Duration::ZERO,
             forceful: false,
+            rough: false,
         }
     }
 }
@@ -78,11 +81,15 @@ async fn run(plan: &Plan) -> Outcome {
     let chance = Chance::new(plan.seed);
     let clocks = Clocks::new();
     let journal = Journal::new(clocks.clone());
-    let faults = Faults::new(Rates::drawn(&chance), chance.clone());
+    let mut rates = Rates::drawn(&chance);
+    if plan.rough {
+        (rates.stalled, rates.slow) = (60, 100);
+    }
+    let faults = Faults::new(rates, chance.clone());
     let server = Server::new(clocks.clone(), journal.clone(), chance.clone());
     server.sabotage(|sabotage| *sabotage = plan.sabotage);
     let world = World::new(journal.clone(), faults.clone(), plan.flaws);
-    let mut people = People::new(server.clone(), chance.clone(), plan.forceful);
+    let mut people = People::new(server.clone(), chance.clone(), plan);
     people.set_up();
 
     let mut tasks = JoinSet::new();

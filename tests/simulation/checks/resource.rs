@@ -150,7 +150,7 @@ impl Now {
         let id = uid(&new.metadata);
         let owner = &new.spec.blueprint_ref.uid;
         let blueprint = self.all_blueprints.get(owner);
-        if !blueprint.is_some_and(|b| b.spec.driver.hosts.is_some()) {
+        if blueprint.is_none_or(|b| b.spec.driver.hosts.is_none()) {
             let built = old.status.as_ref().is_some_and(|s| s.built.is_some());
             if !built || !self.there.contains(&EffectKey::of_resource(id)) {
                 return wrong("a resource is Active that is not in the world, or was not on record", &[id]);
