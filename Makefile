@@ -7,7 +7,7 @@ export RUST_TEST_THREADS ?= 8
 .PHONY: help
 help: ## Say what there is to make
 	@echo 'Drydock: make TARGET, where TARGET is'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: programs ## See it work: a real control plane, a few hosts, a few leases; takes a minute once all is built
@@ -24,10 +24,19 @@ bench: programs ## Measure, as ratios in one run, and compare with the budgets
 test: programs ## Run all tests, those on the real control plane too
 	set -o pipefail; cargo test --no-fail-fast | cat
 
+.PHONY: simulate
+simulate: ## Run the simulation for SEEDS=1..100, or as many as wanted; one that fails tells its seed and story
+	SEEDS=$(or $(SEEDS),1..100) cargo test --profile simulate --test simulation -- --nocapture nothing_goes_wrong
+
+.PHONY: deliberate-bugs
+deliberate-bugs: ## Make bugs on purpose, one at a time (BUG=part of a name), and see the simulation catch each
+	cargo test --profile simulate --features deliberate-bugs --test simulation -- --ignored --nocapture bugs
+
 .PHONY: lint
 lint: ## Check format, lints, documentation and generated files
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --test simulation --features deliberate-bugs -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	cargo run --quiet -- crds --output-dir "$$fresh" || exit 1; \

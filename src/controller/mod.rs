@@ -12,6 +12,7 @@ mod leader;
 mod metrics;
 pub mod options;
 mod passes;
+mod patience;
 mod shell;
 mod steps;
 mod watches;
@@ -140,6 +141,7 @@ async fn control(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let default_namespace = client.default_namespace().to_owned();
+    let client = patience::limited(client);
     let metrics = Metrics::new();
     let (events, publisher) = events::queue(client.clone(), clock.clone(), metrics.clone(), instance);
     let index = Index::new(drivers.clone(), SharedNamespaces::new(&options.shared_namespaces));

@@ -210,7 +210,10 @@ impl Shell {
             *dirty = true;
             return;
         }
-        if let Some((_, at)) = work.failing.get(&key).filter(|(_, at)| *at > self.clock.now()) {
+        let now = self.clock.now();
+        // No further ahead than the back-off itself: the clock may have been set back since.
+        let waits = |(failures, at): &&(u32, MicroTime)| *at > now && *at <= now.after(back_off(*failures));
+        if let Some((_, at)) = work.failing.get(&key).filter(waits) {
             let at = *at;
             drop(work);
             self.set_deadline(&key, Some(at));
@@ -235,6 +238,7 @@ impl Shell {
             let failed = match pass {
                 Ok(Ok(wake)) => {
                     // A wake that has passed meanwhile is no reason to go round without a breath.
+                    let wake = wake.filter(|_| !bug!(LostRequeue));
                     self.set_deadline(&key, wake.map(|at| at.max(self.soon(SHORTEST_WAIT))));
                     None
                 }

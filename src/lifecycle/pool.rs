@@ -134,6 +134,9 @@ pub fn count(counts: &mut ResourceCounts, bucket: Bucket, by: i64) {
 
 /// How many there are that are not yet destroyed: what `maxResources` limits.
 pub fn live(counts: &ResourceCounts) -> i64 {
+    if bug!(CountsTheHealthy) {
+        return counts.pending + counts.active;
+    }
     counts.pending + counts.active + counts.released + counts.broken
 }
 
@@ -166,6 +169,8 @@ pub fn slot_state(resource: &Resource, slots: Option<&[Slot]>) -> SlotState {
 pub fn has_ended(claim: &Claim, lease: &Lease, resource_uid: &str) -> bool {
     let elsewhere = lease.resource_ref().is_some_and(|r| r.uid != resource_uid);
     lease.phase() == LeasePhase::Destroyed
+        || (bug!(DropsClaimOfReleased) && lease.phase() == LeasePhase::Released)
+        || (bug!(DropsClaimOfWaiting) && lease.phase() == LeasePhase::Pending)
         || lease.attempt() > claim.attempt
         || (elsewhere && lease.attempt() >= claim.attempt)
 }
@@ -180,7 +185,8 @@ pub fn room(resource: &Resource, blueprint: &Blueprint, slot: SlotState, held: u
         && commands::unconsumed(&resource.spec.commands, &status.commands).next().is_none()
         && grants(blueprint, slot)
         && !(status.served && blueprint.spec.lease.recycle == Recycle::Destroy);
-    let capacity = usize::try_from(blueprint.spec.limits.leases_per_resource).unwrap_or(1);
+    let capacity =
+        usize::try_from(blueprint.spec.limits.leases_per_resource).unwrap_or(1) + usize::from(bug!(OneTooMany));
     if may_grant { capacity.saturating_sub(held) } else { 0 }
 }
 

@@ -18,7 +18,8 @@ pub struct Place {
 pub fn place(lease: &Lease, policy: &LeasePolicy) -> Place {
     Place {
         priority: Reverse(lease.spec.priority.min(policy.max_priority.unwrap_or(i32::MAX))),
-        created: lease.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |t| t.0.as_second()),
+        created: lease.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |t| t.0.as_second())
+            * if bug!(YoungestFirst) { -1 } else { 1 },
         ticket: ticket(lease),
         uid: super::uid(&lease.metadata).to_owned(),
     }

@@ -40,6 +40,10 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
         view.around.counted_at = super::super::lock(&shell.counted).get(object).copied();
         let blueprint = view.blueprint;
         let decision = blueprint::decide(&blueprint, &view.around, now);
+        if decision.reads.contains(&Read::ResourcesOfBlueprint) && bug!(BlueprintGoesFirst) {
+            resources_left = Some(0);
+            continue;
+        }
         if decision.reads.contains(&Read::ResourcesOfBlueprint) {
             let api: Api<Resource> = Api::namespaced(shell.client.clone(), &object.namespace);
             let selector = ListParams::default().fields(&format!("spec.blueprintRef.uid={}", uid(&blueprint.metadata)));
@@ -110,7 +114,9 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
             let others = siblings(shell, &object.namespace, uid(&view.blueprint.metadata)).await;
             match others {
                 Ok(others) => {
-                    let live = others.iter().filter(|r| r.phase() != ResourcePhase::Destroyed).count();
+                    let counts = |phase| phase < ResourcePhase::Released || !bug!(CountsTheHealthy);
+                    let live = others.iter().filter(|r| r.phase() != ResourcePhase::Destroyed && counts(r.phase()));
+                    let live = live.count();
                     for resource in others {
                         shell.see(|index, now| index.see_resource(resource, now));
                     }

@@ -80,7 +80,7 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
                 reports.push(report);
                 continue;
             }
-            if decision.status == on_record && decision.metadata.is_none() {
+            if (decision.status == on_record && decision.metadata.is_none()) || bug!(StepBeforeRecord) {
                 let retry = shell.steps.want(shell, key, order.clone(), driver, work());
                 return Ok(decision.wake.into_iter().chain(retry).min());
             }

@@ -254,7 +254,8 @@ async fn look(shell: &Arc<Shell>, around: &ResourceAround, wanted: &Read, known:
         }
         Read::ResourcesOfBlueprint => {
             let resources = siblings(shell, namespace, &resource.spec.blueprint_ref.uid).await?;
-            let live = |r: &&Resource| r.phase() != ResourcePhase::Destroyed;
+            let counts = |phase| phase < ResourcePhase::Released || !bug!(CountsTheHealthy);
+            let live = |r: &&Resource| r.phase() != ResourcePhase::Destroyed && counts(r.phase());
             let others = resources.iter().filter(|r| uid(&r.metadata) != uid(&resource.metadata)).filter(live);
             known.others = i64::try_from(others.count()).ok();
         }

@@ -117,6 +117,10 @@ impl Pass<'_> {
             }
             LeasePhase::Released => {
                 let Some(present) = self.held_until() else { return refused("teardown has begun") };
+                if bug!(HoldEndsHold) {
+                    self.end_hold();
+                    return applied("");
+                }
                 let limit = self.next.released_at.unwrap_or(self.now).after(max);
                 let wished = self.now.after(hold);
                 let until = wished.min(limit);

@@ -40,7 +40,8 @@ impl Pass<'_> {
             }
             LeasePhase::Active => {
                 let end = self.end();
-                if end.at.is_some_and(|at| at <= now) && !end.follows_resource {
+                let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 3 } else { 0 });
+                if end.at.is_some_and(|at| at <= now.after(early)) && !end.follows_resource {
                     self.end_has_come(&end.message);
                 }
             }

@@ -109,7 +109,7 @@ pub fn decide(lease: &Lease, around: &Surroundings<'_>, now: MicroTime) -> Decis
     if lease.phase() == LeasePhase::Destroyed {
         return finished(lease, on_record, now);
     }
-    if !has_finalizer(&lease.metadata) && !is_deleting(&lease.metadata) {
+    if !has_finalizer(&lease.metadata) && !is_deleting(&lease.metadata) && !bug!(NoFinalizer) {
         return Decision::metadata(on_record, MetadataChange::AddFinalizer);
     }
     let mut pass = Pass::new(lease, around, on_record, now);
@@ -322,7 +322,7 @@ impl<'a> Pass<'a> {
                     self.lose(&message);
                 }
             }
-            LeasePhase::Active => {
+            LeasePhase::Active if !bug!(NoticesNothing) => {
                 if let Some((reason, message)) = self.resource_is_lost() {
                     self.release(reason, &message, None);
                 }
@@ -332,7 +332,11 @@ impl<'a> Pass<'a> {
                     self.end_hold();
                 }
             }
-            LeasePhase::Acquired | LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed => {}
+            LeasePhase::Acquired
+            | LeasePhase::Active
+            | LeasePhase::Released
+            | LeasePhase::Broken
+            | LeasePhase::Destroyed => {}
         }
     }
 
@@ -340,11 +344,11 @@ impl<'a> Pass<'a> {
     /// L4: where the only such claims are on resources that are over, the attempt is raised instead.
     fn take_up_claim(&mut self) {
         let attempt = self.next.attempt;
-        let mine = |granted: &&Granted<'a>| granted.attempt == attempt;
+        let mine = |granted: &&Granted<'a>| granted.attempt == attempt || bug!(AnyAttempt);
         let live = self.around.claims.iter().filter(mine).find(|g| g.resource.phase() == ResourcePhase::Active);
         let Some(granted) = live else {
             let over = |g: &Granted<'_>| !matches!(g.resource.phase(), ResourcePhase::Pending | ResourcePhase::Active);
-            if self.around.claims.iter().filter(mine).any(over) {
+            if self.around.claims.iter().filter(mine).any(over) && !bug!(KeepsDeadClaim) {
                 self.next.attempt += 1;
                 self.urgency = Urgency::Soon;
             }
@@ -383,6 +387,7 @@ impl<'a> Pass<'a> {
     fn resource_is_lost(&mut self) -> Option<(&'static str, String)> {
         match &self.around.bound {
             Bound::Gone { .. } => Some(("ResourceLost", "its Resource is gone".into())),
+            Bound::Absent if bug!(AbsentResourceIsGone) => Some(("ResourceLost", String::new())),
             Bound::Absent => {
                 self.reads.push(Read::BoundResource);
                 None
@@ -413,6 +418,9 @@ impl<'a> Pass<'a> {
         if self.next.returns + 1 >= attempts {
             let message = format!("{attempts} activations in all have not made it active; the last: {message}");
             return self.broken("AttemptsExhausted", &message);
+        }
+        if bug!(BackWithoutTeardown) {
+            return self.send_back();
         }
         self.set("Ready", Truth::False, "Returning", message);
         self.set("Settled", Truth::False, "Returning", message);

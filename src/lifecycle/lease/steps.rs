@@ -14,7 +14,7 @@ impl Pass<'_> {
         match self.phase {
             LeasePhase::Acquired if self.is_returning() => self.tear_down(),
             LeasePhase::Acquired => self.activate(),
-            LeasePhase::Released if self.held_until().is_some() => {}
+            LeasePhase::Released if self.held_until().is_some() && !bug!(TearsDownHeld) => {}
             LeasePhase::Released | LeasePhase::Broken => self.tear_down(),
             LeasePhase::Pending | LeasePhase::Active | LeasePhase::Destroyed => {}
         }
@@ -49,7 +49,8 @@ impl Pass<'_> {
         }
         // L7: after Acquired is on record and before the first call, one quorum read of the resource and its claim.
         let on_record = self.on_record.phase == Some(LeasePhase::Acquired);
-        if effects && on_record && !matches!(self.around.bound, Bound::Confirmed { .. }) {
+        let confirmed = matches!(self.around.bound, Bound::Confirmed { .. }) || bug!(UnreadBeforeActivation);
+        if effects && on_record && !confirmed {
             self.reads.push(Read::BoundResource);
             return;
         }
@@ -84,6 +85,9 @@ impl Pass<'_> {
         match report_of(self.around.reports, &step) {
             Some(Report { answer: Answer::Done(facts), .. }) => {
                 self.store(&facts.storage);
+                return self.torn_down();
+            }
+            None if bug!(DestroyedTooEarly) && !self.first_sight() && self.on_record.phase == Some(self.phase) => {
                 return self.torn_down();
             }
             Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
@@ -129,7 +133,7 @@ impl Pass<'_> {
         self.next.built = None;
         self.next.interfaces.clear();
         self.next.outputs.clear();
-        self.next.attempt += 1;
+        self.next.attempt += i64::from(!bug!(SameAttempt));
         self.next.returns += 1;
         self.set("Ready", Truth::False, "Waiting", "it waits for another Resource");
         self.set("TornDown", Truth::False, "InUse", "");

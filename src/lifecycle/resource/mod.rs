@@ -256,12 +256,14 @@ impl<'a> Pass<'a> {
     fn is_ended(&mut self, claim: &Claim, view: LeaseView<'_>) -> bool {
         match view {
             LeaseView::Seen(lease) => pool::has_ended(claim, lease, uid(&self.resource.metadata)),
+            LeaseView::Absent if bug!(AbsentLeaseIsGone) => true,
             LeaseView::Absent => {
                 self.reads.push(Read::ClaimedLease { uid: claim.uid.clone() });
                 false
             }
             LeaseView::Unreadable => false,
             // R4c: gone by a quorum read, *and* what it left is torn down.
+            LeaseView::Gone if bug!(DropsUntorn) => true,
             LeaseView::Gone => {
                 let key = EffectKey::of_claim(uid(&self.resource.metadata), claim);
                 let step = Step { kind: StepKind::TearDownLease, key };
@@ -295,7 +297,7 @@ impl<'a> Pass<'a> {
         if matches!(self.around.blueprint, BlueprintView::Absent) {
             self.reads.push(Read::Blueprint);
         }
-        if self.is_over() || !self.next.claims.is_empty() {
+        if self.is_over() || (!self.next.claims.is_empty() && !bug!(DrainsLeased)) {
             return;
         }
         let gone = matches!(self.around.blueprint, BlueprintView::Gone);
@@ -319,7 +321,8 @@ impl<'a> Pass<'a> {
         if self.is_over() {
             return;
         }
-        if self.age().is_some_and(|at| at <= now) && self.may_expire() {
+        let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 3 } else { 0 });
+        if self.age().is_some_and(|at| at <= now.after(early)) && self.may_expire() {
             return self.release("Expired", "its end has come");
         }
         if self.phase == ResourcePhase::Pending && self.build_deadline() <= now {
@@ -399,7 +402,8 @@ impl<'a> Pass<'a> {
         let once = self.lease_policy.recycle == Recycle::Destroy;
         self.next.capacity = blueprint.spec.limits.leases_per_resource;
         for candidate in &self.around.candidates {
-            let full = i64::try_from(self.next.claims.len()).unwrap_or(i64::MAX) >= self.next.capacity;
+            let full = i64::try_from(self.next.claims.len()).unwrap_or(i64::MAX)
+                >= self.next.capacity + i64::from(bug!(OneTooMany));
             if full || (once && self.next.served) {
                 break;
             }
@@ -409,7 +413,7 @@ impl<'a> Pass<'a> {
             let claim = Claim {
                 namespace: candidate.namespace.clone(),
                 name: candidate.name.clone(),
-                uid: candidate.uid.clone(),
+                uid: if bug!(ClaimWithoutUid) { String::new() } else { candidate.uid.clone() },
                 attempt: candidate.attempt,
                 since: self.now,
             };

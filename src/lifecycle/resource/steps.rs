@@ -44,7 +44,7 @@ impl Pass<'_> {
             Some(Answer::Need(_)) | None => {}
         }
         // R1 and R2: before the first call, and before Active.
-        if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) {
+        if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) && !bug!(UnreadBlueprint) {
             self.reads.push(Read::Blueprint);
         }
         if let Some(limit) = self.around.counted_limit {
@@ -59,6 +59,7 @@ impl Pass<'_> {
             }
         }
         match self.around.slot_is_clear {
+            None if bug!(UnreadSlot) => {}
             None => self.reads.push(Read::LeasesOnSlot),
             Some(false) => {
                 // A lease still holds the slot under a former UID: its end is awaited, not assumed.
@@ -100,7 +101,7 @@ impl Pass<'_> {
 
     /// R8: begins only with Released or Broken, and empty claims, on record.
     pub(super) fn tear_down(&mut self) {
-        if !self.next.claims.is_empty() {
+        if !self.next.claims.is_empty() && !bug!(TearsDownClaimed) {
             return self.wait_for_leases();
         }
         if self.next.built.is_none() {

@@ -1,0 +1,92 @@
+//! Commands: Q1 to Q3. A command takes effect once, in one write with its record, and that never changes.
+
+use super::{Now, Verdict, wrong};
+use drydock::{
+    api::{Command, CommandType, Lease, LeasePhase, LedgerEntry, Outcome, Resource, ResourcePhase, Wish},
+    lifecycle::{commands, uid},
+};
+
+impl Now {
+    pub(super) fn ledger_of_lease(&mut self, old: &Lease, new: &Lease) -> Verdict {
+        let id = uid(&new.metadata);
+        let ledger = |lease: &Lease| lease.status.as_ref().map(|s| s.commands.clone()).unwrap_or_default();
+        let fresh = self.ledger(id, &new.spec.commands, &ledger(old), &ledger(new))?;
+        let over =
+            |lease: &Lease| matches!(lease.phase(), LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed);
+        if applied(&fresh, CommandType::Release) && !over(new) {
+            return wrong("a Release is on record as Applied, and the lease is not released", &[id]);
+        }
+        let wish = |lease: &Lease| lease.status.as_ref().and_then(|s| s.wish);
+        let seen = |lease: &Lease| lease.status.as_ref().and_then(|s| s.expiry_seen);
+        let edited = seen(old) != seen(new);
+        wishes(id, &new.spec.commands, &fresh, edited, wish(old), wish(new))
+    }
+
+    pub(super) fn ledger_of_resource(&mut self, old: &Resource, new: &Resource) -> Verdict {
+        let id = uid(&new.metadata);
+        let ledger = |r: &Resource| r.status.as_ref().map(|s| s.commands.clone()).unwrap_or_default();
+        let fresh = self.ledger(id, &new.spec.commands, &ledger(old), &ledger(new))?;
+        let live = matches!(new.phase(), ResourcePhase::Pending | ResourcePhase::Active);
+        if live && (applied(&fresh, CommandType::Release) || applied(&fresh, CommandType::Reclaim)) {
+            return wrong("a Release or Reclaim is on record as Applied, and the resource is not released", &[id]);
+        }
+        let wish = |r: &Resource| r.status.as_ref().and_then(|s| s.wish);
+        let seen = |r: &Resource| r.status.as_ref().and_then(|s| s.expiry_seen);
+        let edited = seen(old) != seen(new);
+        wishes(id, &new.spec.commands, &fresh, edited, wish(old), wish(new))
+    }
+
+    /// Checks the ledger of a version, and gives what is new in it.
+    fn ledger(
+        &mut self,
+        id: &str,
+        queue: &[Command],
+        old: &[LedgerEntry],
+        new: &[LedgerEntry],
+    ) -> Result<Vec<LedgerEntry>, super::Wrong> {
+        if let Some(left) = commands::unconsumed(queue, new).next() {
+            wrong(format!("Q1: a status was written, and the command {} is not consumed", left.id), &[id])?;
+        }
+        for entry in new {
+            let first = self.ledger.entry((id.to_owned(), entry.id.clone())).or_insert_with(|| entry.clone());
+            if first != entry {
+                let what =
+                    format!("the command {} was consumed twice, or its entry changed: {first:?}, {entry:?}", entry.id);
+                wrong(what, &[id])?;
+            }
+        }
+        let fresh = new.iter().filter(|entry| !old.iter().any(|before| before.id == entry.id));
+        Ok(fresh.cloned().collect())
+    }
+}
+
+fn applied(fresh: &[LedgerEntry], type_: CommandType) -> bool {
+    fresh.iter().any(|entry| entry.type_ == type_ && entry.outcome == Outcome::Applied)
+}
+
+/// An `Expires` and the wish that it sets are one write: the one is not without the other.
+fn wishes(
+    id: &str,
+    queue: &[Command],
+    fresh: &[LedgerEntry],
+    edited: bool,
+    before: Option<Wish>,
+    after: Option<Wish>,
+) -> Verdict {
+    let last = fresh.iter().rev().find(|e| e.type_ == CommandType::Expires && e.outcome == Outcome::Applied);
+    match last {
+        Some(entry) => {
+            let Some(command) = queue.iter().find(|command| command.id == entry.id) else { return Ok(()) };
+            let at = command.at.or(command.after.map(|after| entry.observed_at.after(after)));
+            let expected = Wish { at, never: at.is_none().then_some(true) };
+            if after != Some(expected) {
+                return wrong(format!("{} is on record as Applied, and the end is {after:?}", entry.id), &[id]);
+            }
+            Ok(())
+        }
+        None if before != after && !edited => {
+            wrong(format!("the end moved without a command or an edit, from {before:?} to {after:?}"), &[id])
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,242 @@
+//! What must hold after every step: over every version of every object that the API server stores, and over every effect
+//! on the world, in the order in which they happened.
+
+mod causes;
+mod commands;
+mod lease;
+mod queue;
+mod resource;
+mod world;
+
+use crate::{
+    journal::{Change, Entry, Journal, Kind, Version, What},
+    server::write::CONTROLLER,
+    story,
+    time::Clocks,
+};
+use drydock::{
+    api::{
+        Blueprint, Lease, LeasePhase, LedgerEntry, Resource,
+        step::{EffectKey, StepKind},
+    },
+    lifecycle::{has_finalizer, uid},
+};
+use jiff::Timestamp;
+use serde::Deserialize as _;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+/// What is wrong, and which objects it concerns.
+#[derive(Clone, Debug)]
+pub struct Wrong {
+    pub what: String,
+    pub uids: Vec<String>,
+}
+
+impl Wrong {
+    /// With the story of the objects concerned.
+    pub fn tell(&self, journal: &Journal, clocks: &Clocks) -> String {
+        format!("{}\n(after {:?})\n{}", self.what, clocks.elapsed(), story::of(journal, &self.uids))
+    }
+}
+
+/// What comes of a check.
+pub type Verdict = Result<(), Wrong>;
+
+/// Says that something is wrong.
+pub fn wrong(what: impl Into<String>, uids: &[&str]) -> Verdict {
+    Err(Wrong { what: what.into(), uids: uids.iter().map(|uid| (*uid).to_owned()).collect() })
+}
+
+/// The state of all things, as the journal tells it up to some entry.
+#[derive(Default)]
+pub struct Now {
+    pub leases: BTreeMap<String, Arc<Lease>>,
+    pub resources: BTreeMap<String, Arc<Resource>>,
+    pub blueprints: BTreeMap<String, Arc<Blueprint>>,
+    /// Every Blueprint that ever was, as it was last.
+    pub all_blueprints: BTreeMap<String, Arc<Blueprint>>,
+    /// Every resource that ever was: where it is, or was.
+    pub slots: BTreeMap<String, (String, String)>,
+    /// Every lease that ever was.
+    pub known_leases: BTreeSet<String>,
+    /// Objects that went by force, or before the controller had put its finalizer on.
+    pub vanished: BTreeSet<String>,
+    /// The highest limit that a Blueprint ever had.
+    pub limits: BTreeMap<String, i64>,
+    /// Ledger entries, as they were first.
+    pub ledger: BTreeMap<(String, String), LedgerEntry>,
+    /// Leases that each resource has ever been granted to.
+    pub granted: BTreeMap<String, BTreeSet<String>>,
+    /// What is in the world.
+    pub there: BTreeSet<EffectKey>,
+    /// What was ever taken out of it.
+    pub removed: BTreeSet<EffectKey>,
+    /// Keys whose teardown was said to be done.
+    pub done: BTreeSet<EffectKey>,
+    /// Keys that were said to have failed for good.
+    pub hopeless: BTreeSet<EffectKey>,
+    /// UIDs that were written off without a teardown.
+    pub forgotten: BTreeSet<String>,
+    /// The wall clock has been set back.
+    pub set_back: bool,
+    /// The latest that the wall clock has ever shown.
+    pub latest: Timestamp,
+    /// How long the run has lasted.
+    pub at: Duration,
+    /// Nothing goes wrong any more: the queue must be in order.
+    pub fair: bool,
+    /// Who was passed over in it, a moment ago.
+    pub overtaken: Vec<queue::Overtaken>,
+}
+
+/// See the module.
+pub struct Checks {
+    journal: Arc<Journal>,
+    next: usize,
+    pub now: Now,
+}
+
+impl Checks {
+    /// Of a run.
+    pub fn new(journal: Arc<Journal>) -> Self {
+        Self { journal, next: 0, now: Now::default() }
+    }
+
+    /// Looks at all that has happened since.
+    pub fn catch_up(&mut self) -> Option<Wrong> {
+        let entries: Vec<Entry> = self.journal.all()[self.next..].to_vec();
+        self.next += entries.len();
+        entries.iter().find_map(|entry| self.now.step(entry).err())
+    }
+}
+
+impl Now {
+    fn step(&mut self, entry: &Entry) -> Verdict {
+        (self.latest, self.at) = (entry.latest, entry.at);
+        self.nobody_is_overtaken()?;
+        match &entry.what {
+            What::Wrote(version) => self.wrote(version, &entry.by),
+            What::Called { kind, work } => self.called(*kind, work),
+            What::Made(key) => self.made(key),
+            What::Removed(key) => self.removed(key),
+            What::Ended { kind, key, end } => {
+                let teardown = matches!(kind, StepKind::TearDownLease | StepKind::TearDownResource);
+                match end {
+                    crate::journal::End::Done if teardown => drop(self.done.insert(key.clone())),
+                    crate::journal::End::Said("FailedForGood") => drop(self.hopeless.insert(key.clone())),
+                    _ => {}
+                }
+                Ok(())
+            }
+            What::Note(note) => {
+                self.set_back |= note.contains("jumps by -") || note.contains("set right");
+                Ok(())
+            }
+        }
+    }
+
+    fn wrote(&mut self, version: &Version, by: &str) -> Verdict {
+        let controller = by.starts_with(CONTROLLER);
+        match version.kind {
+            Kind::Lease => {
+                let new = Arc::new(Lease::deserialize(&*version.object).unwrap());
+                let id = uid(&new.metadata).to_owned();
+                let old = self.leases.get(&id).cloned();
+                self.known_leases.insert(id.clone());
+                if let (Some(old), true) = (&old, controller) {
+                    if version.change == Change::Modified && version.status {
+                        self.lease_status(old, &new)?;
+                    } else {
+                        self.lease_metadata(old, &new, version.change)?;
+                    }
+                }
+                match version.change {
+                    Change::Deleted => self.gone(&id, controller, new.phase() == LeasePhase::Destroyed),
+                    _ => drop(self.leases.insert(id, new)),
+                }
+            }
+            Kind::Resource => {
+                let new = Arc::new(Resource::deserialize(&*version.object).unwrap());
+                let id = uid(&new.metadata).to_owned();
+                let old = self.resources.get(&id).cloned();
+                let meta = &new.metadata;
+                let name = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+                self.slots.insert(id.clone(), name);
+                match (&old, controller) {
+                    (None, true) => self.resource_created(&new)?,
+                    (Some(old), true) if version.change == Change::Modified && version.status => {
+                        self.resource_status(old, &new)?;
+                    }
+                    (Some(old), true) => self.resource_metadata(old, &new, version.change)?,
+                    _ => {}
+                }
+                match version.change {
+                    Change::Deleted => {
+                        self.resource_gone(&new)?;
+                        self.gone(&id, controller, new.phase() == drydock::api::ResourcePhase::Destroyed);
+                    }
+                    _ => drop(self.resources.insert(id, new)),
+                }
+            }
+            Kind::Blueprint => {
+                let new = Arc::new(Blueprint::deserialize(&*version.object).unwrap());
+                let id = uid(&new.metadata).to_owned();
+                let limit = new.spec.limits.max_resources.unwrap_or(i64::MAX);
+                let highest = self.limits.entry(id.clone()).or_insert(limit);
+                *highest = limit.max(*highest);
+                self.all_blueprints.insert(id.clone(), new.clone());
+                let old = self.blueprints.get(&id).cloned();
+                let let_go = version.change == Change::Deleted || !has_finalizer(&new.metadata);
+                if controller && let_go && old.is_some_and(|old| has_finalizer(&old.metadata)) {
+                    self.blueprint_let_go(&id)?;
+                }
+                match version.change {
+                    Change::Deleted => self.gone(&id, controller, false),
+                    _ => drop(self.blueprints.insert(id, new)),
+                }
+            }
+            Kind::Namespace => {}
+        }
+        Ok(())
+    }
+
+    fn gone(&mut self, id: &str, controller: bool, destroyed: bool) {
+        self.leases.remove(id);
+        self.resources.remove(id);
+        self.blueprints.remove(id);
+        if !controller && !destroyed {
+            self.vanished.insert(id.to_owned());
+        }
+    }
+
+    /// B2: a Blueprint is let go when no Resource has its UID.
+    fn blueprint_let_go(&self, id: &str) -> Verdict {
+        let left = self.resources.values().find(|r| r.spec.blueprint_ref.uid == id);
+        match left {
+            Some(left) => wrong("B2: a Blueprint is let go before its Resource", &[id, uid(&left.metadata)]),
+            None => Ok(()),
+        }
+    }
+
+    /// The keys in the world that are of a lease.
+    pub fn of_lease<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a EffectKey> {
+        self.there.iter().filter(move |key| key.lease.as_ref().is_some_and(|(lease, _)| lease == id))
+    }
+
+    /// The keys in the world that are of leases on a resource.
+    pub fn on_resource<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a EffectKey> {
+        self.there.iter().filter(move |key| key.lease.is_some() && key.resource == id)
+    }
+
+    /// Whether nothing more can be said of what a key names: its objects went by force, or were written off.
+    pub fn is_lost(&self, key: &EffectKey) -> bool {
+        let lease = key.lease.as_ref().map(|(lease, _)| lease);
+        self.vanished.contains(&key.resource)
+            || self.forgotten.contains(&key.resource)
+            || lease.is_some_and(|lease| self.forgotten.contains(lease))
+    }
+}

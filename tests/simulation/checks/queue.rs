@@ -1,0 +1,64 @@
+//! The queue in order: while nothing goes wrong nobody is overtaken by one who wants the same and came later. Grants on
+//! several resources are several writes, so who is passed over has a moment to be granted another.
+
+use super::{Now, Verdict, wrong};
+use drydock::{
+    api::{Claim, LeasePhase, Resource},
+    lifecycle::{queue, uid},
+};
+use std::time::Duration;
+
+/// How long who is passed over may wait for another resource.
+const MOMENT: Duration = Duration::from_secs(10);
+
+/// One that was passed over, by whom, and when.
+#[derive(Clone, Debug)]
+pub struct Overtaken {
+    lease: String,
+    by: String,
+    on: String,
+    at: Duration,
+}
+
+impl Now {
+    /// Notes who was passed over by a grant.
+    pub(super) fn note_overtaken(&mut self, resource: &Resource, claim: &Claim) {
+        let Some(blueprint) = self.blueprints.get(&resource.spec.blueprint_ref.uid).filter(|_| self.fair) else {
+            return;
+        };
+        let Some(lease) = self.leases.get(&claim.uid) else { return };
+        let place = queue::place(lease, &blueprint.spec.lease);
+        let passed_over = self.leases.values().filter(|other| {
+            self.waits(uid(&other.metadata))
+                && other.metadata.namespace == lease.metadata.namespace
+                && (&other.spec.resource_type, &other.spec.blueprints)
+                    == (&lease.spec.resource_type, &lease.spec.blueprints)
+                && queue::place(other, &blueprint.spec.lease) < place
+        });
+        let at = self.at;
+        let note = |other: &std::sync::Arc<drydock::api::Lease>| Overtaken {
+            lease: uid(&other.metadata).into(),
+            by: claim.uid.clone(),
+            on: uid(&resource.metadata).into(),
+            at,
+        };
+        let noted: Vec<_> = passed_over.map(note).collect();
+        self.overtaken.extend(noted);
+    }
+
+    /// Whether who was passed over waits still.
+    pub(super) fn nobody_is_overtaken(&mut self) -> Verdict {
+        let due: Vec<_> = self.overtaken.extract_if(.., |one| one.at + MOMENT < self.at).collect();
+        match due.iter().find(|one| self.waits(&one.lease)) {
+            Some(one) => wrong("a lease was overtaken in the queue", &[&one.lease, &one.by, &one.on]),
+            None => Ok(()),
+        }
+    }
+
+    fn waits(&self, id: &str) -> bool {
+        let claimed = || self.resources.values().any(|r| r.claims().iter().any(|claim| claim.uid == id));
+        self.leases.get(id).is_some_and(|lease| {
+            lease.phase() == LeasePhase::Pending && queue::waits(lease, self.latest.into()) && !claimed()
+        })
+    }
+}

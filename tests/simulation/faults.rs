@@ -1,0 +1,98 @@
+//! What goes wrong, and how often. Each rate is so many in a thousand; a run draws its own from its seed, so that some runs
+//! have much of one kind and nothing of another.
+
+use crate::random::Chance;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// The rates of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rates {
+    /// A request that fails before it has taken effect.
+    pub lost_before: u64,
+    /// A request that fails after it has taken effect.
+    pub lost_after: u64,
+    /// A request that has no answer, whether it takes effect or not.
+    pub unanswered: u64,
+    /// A request that takes seconds.
+    pub slow: u64,
+    /// A controller that is killed with a request.
+    pub crash: u64,
+    /// A version that a watch leaves out; it begins anew with a list, some time later.
+    pub dropped: u64,
+    /// An event that comes twice, or an older one that comes again.
+    pub repeated: u64,
+    /// A watch that shows nothing for a while.
+    pub stalled: u64,
+    /// A watch that ends before its time.
+    pub cut: u64,
+    /// A driver's step that fails, and may be tried again.
+    pub step_fails: u64,
+    /// A driver's build or activation that fails for good.
+    pub step_fails_for_good: u64,
+    /// A driver's step that hangs until it is given up.
+    pub step_hangs: u64,
+    /// A driver's step that takes minutes.
+    pub step_long: u64,
+    /// A driver's step that wants to be asked again.
+    pub step_again: u64,
+    /// A driver's step that nobody waits for any more, and that takes effect all the same, some time later.
+    pub step_late: u64,
+}
+
+impl Rates {
+    /// Drawn for a run.
+    pub fn drawn(chance: &Chance) -> Self {
+        let rate = |most: u64| if chance.permille(400) { 0 } else { chance.within(0..most + 1) };
+        Self {
+            lost_before: rate(40),
+            lost_after: rate(40),
+            unanswered: rate(10),
+            slow: rate(60),
+            crash: rate(6),
+            dropped: rate(40),
+            repeated: rate(60),
+            stalled: rate(20),
+            cut: rate(20),
+            step_fails: rate(250),
+            step_fails_for_good: rate(60),
+            step_hangs: rate(40),
+            step_long: rate(150),
+            step_again: rate(200),
+            step_late: rate(600),
+        }
+    }
+}
+
+/// The faults of a run, until they stop.
+#[derive(Debug)]
+pub struct Faults {
+    rates: Rates,
+    stopped: AtomicBool,
+    pub chance: Chance,
+}
+
+impl Faults {
+    /// With these rates.
+    pub fn new(rates: Rates, chance: Chance) -> Arc<Self> {
+        Arc::new(Self { rates, stopped: AtomicBool::new(false), chance })
+    }
+
+    /// From now on everything works.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether everything works.
+    pub fn have_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whether the fault with this rate happens now.
+    pub fn happens(&self, rate: impl Fn(&Rates) -> u64) -> bool {
+        let rate = rate(&self.rates);
+        rate > 0 && !self.have_stopped() && self.chance.permille(rate)
+    }
+}

@@ -1,0 +1,164 @@
+//! One run: an API server, a world, one controller or two, people; faults for a while, then none, until the system is
+//! silent. All of it is decided by the seed.
+
+use crate::{
+    actors::People,
+    checks::Checks,
+    faults::{Faults, Rates},
+    journal::{Journal, What},
+    random::Chance,
+    rest,
+    server::Server,
+    time::{Clocks, ControllerClock},
+    wire::Wire,
+    world::{Flaws, InWorld, World},
+};
+use drydock::{
+    controller::{self, options::Options},
+    driver::Drivers,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::Notify, task::JoinSet};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    /// How long people act and faults happen.
+    pub trouble: Duration,
+    /// Deliberate bugs of the driver.
+    pub flaws: Flaws,
+    /// Deliberate bugs on the API server's side of the wire.
+    pub sabotage: crate::server::Sabotage,
+    /// A deliberate bug of the controllers' clock: so far it is ahead of the time that the checks go by.
+    pub early: Duration,
+    /// Finalizers are forced off, whatever the seed says.
+    pub forceful: bool,
+    /// Watches are far behind, and resources go often, whatever the seed says.
+    pub rough: bool,
+}
+
+impl Plan {
+    /// Of a seed, with nothing wrong on purpose.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            trouble: Duration::from_secs(40 * 60),
+            flaws: Flaws::default(),
+            sabotage: Default::default(),
+            early: Duration::ZERO,
+            forceful: false,
+            rough: false,
+        }
+    }
+}
+
+/// What came of a run.
+pub struct Outcome {
+    /// What is wrong, with the story of the objects concerned. Empty: all is well.
+    pub wrong: Option<String>,
+    /// For a replay to be compared by.
+    pub hash: u64,
+    /// How many versions were written.
+    pub versions: u64,
+    /// How many times a controller was killed.
+    pub crashes: usize,
+}
+
+/// Runs a plan.
+pub fn simulate(plan: &Plan) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(run(plan))
+}
+
+async fn run(plan: &Plan) -> Outcome {
+    let chance = Chance::new(plan.seed);
+    let clocks = Clocks::new();
+    let journal = Journal::new(clocks.clone());
+    let mut rates = Rates::drawn(&chance);
+    if plan.rough {
+        (rates.stalled, rates.slow) = (60, 100);
+    }
+    let faults = Faults::new(rates, chance.clone());
+    let server = Server::new(clocks.clone(), journal.clone(), chance.clone());
+    server.sabotage(|sabotage| *sabotage = plan.sabotage);
+    let world = World::new(journal.clone(), faults.clone(), plan.flaws);
+    let mut people = People::new(server.clone(), chance.clone(), plan);
+    people.set_up();
+
+    let mut tasks = JoinSet::new();
+    let crashes = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    for line in 1..=chance.within(1..3) {
+        let house = House { server: server.clone(), world: world.clone(), faults: faults.clone(), early: plan.early };
+        tasks.spawn(house.live(line, crashes.clone()));
+    }
+    let mut checks = Checks::new(journal.clone());
+    let end = tokio::time::Instant::now() + plan.trouble;
+    let mut wrong = None;
+    while tokio::time::Instant::now() < end && wrong.is_none() {
+        tokio::time::sleep(people.pause()).await;
+        people.act(&clocks);
+        wrong = checks.catch_up();
+    }
+    faults.stop();
+    people.leave();
+    clocks.set_right();
+    journal.add(&"run".into(), What::Note("faults stop, everybody leaves, and the clock is set right".into()));
+    if wrong.is_none() {
+        wrong = rest::comes_to_rest(&server, &mut checks).await;
+    }
+    tasks.abort_all();
+    let wrong = wrong.map(|wrong| wrong.tell(&journal, &clocks));
+    let versions = server.newest() - 100;
+    Outcome { wrong, hash: journal.hash(), versions, crashes: crashes.load(Ordering::Relaxed) }
+}
+
+/// Where a controller lives: when it is killed the next begins, some time later.
+struct House {
+    server: Arc<Server>,
+    world: Arc<World>,
+    faults: Arc<Faults>,
+    early: Duration,
+}
+
+impl House {
+    async fn live(self, line: u64, crashes: Arc<std::sync::atomic::AtomicUsize>) {
+        for life in 1.. {
+            let dead = Arc::new(AtomicBool::new(false));
+            let died = Arc::new(Notify::new());
+            let name: Arc<str> = format!("controller-{line}.{life}").into();
+            let wire = Wire {
+                server: self.server.clone(),
+                faults: self.faults.clone(),
+                name: name.clone(),
+                dead: dead.clone(),
+                died: died.clone(),
+            };
+            let driver = InWorld { world: self.world.clone(), by: name.clone(), dead: dead.clone() };
+            let clock = ControllerClock { clocks: self.server.clocks.clone(), dead: dead.clone(), ahead: self.early };
+            let options = Options {
+                http_address: ([127, 0, 0, 1], 0).into(),
+                shared_namespaces: vec!["shared".into()],
+                namespaces: Vec::new(),
+                leader_elect: false,
+                leader_election_namespace: None,
+            };
+            let drivers = Drivers::standard().with(Arc::new(driver));
+            let client = kube::Client::new(wire, "default");
+            let controller = tokio::spawn(async move {
+                let forever = std::future::pending();
+                controller::run_through(client, &name, options, drivers, Arc::new(clock), forever).await
+            });
+            died.notified().await;
+            controller.abort();
+            crashes.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(self.faults.chance.milliseconds(10..90_000)).await;
+        }
+    }
+}

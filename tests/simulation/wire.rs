@@ -1,0 +1,245 @@
+//! What lies between a controller and the API server: requests that take their time, that are lost before or after they have
+//! taken effect, watches that lag, leave out, repeat and end. And the controller's life: it is killed with a request.
+
+use crate::{
+    faults::Faults,
+    journal::{Kind, What},
+    server::{
+        Server,
+        answer::Answer,
+        request::{Request, Target, Verb},
+        watch::{self, Shown},
+    },
+};
+use axum::body::{Body as Answered, Bytes};
+use axum::http::{self, Response, header};
+use futures::{FutureExt as _, future::BoxFuture, stream};
+use kube::client::Body;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// The wire of one controller.
+#[derive(Clone)]
+pub struct Wire {
+    pub server: Arc<Server>,
+    pub faults: Arc<Faults>,
+    /// Who is at its end.
+    pub name: Arc<str>,
+    /// Whether that is killed: nothing is answered any more.
+    pub dead: Arc<AtomicBool>,
+    /// Told when it is killed.
+    pub died: Arc<Notify>,
+}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+impl tower_service::Service<http::Request<Body>> for Wire {
+    type Response = Response<Answered>;
+    type Error = Failed;
+    type Future = BoxFuture<'static, Result<Self::Response, Failed>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let wire = self.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect_bytes().await?;
+            let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let (type_, accept) = (text(header::CONTENT_TYPE), text(header::ACCEPT));
+            let read = Request::read(head.method.as_str(), &head.uri.to_string(), type_, accept, &body);
+            let request = read.ok_or_else(|| format!("no such request: {} {}", head.method, head.uri))?;
+            let answer = wire.carry(&request).await;
+            if wire.is_dead() {
+                std::future::pending::<()>().await;
+            }
+            let answer = answer?;
+            if let (Verb::Watch, Target::Objects { kind, namespace, .. }) = (request.verb, &request.target) {
+                return Ok(wire.watch(*kind, namespace.clone(), &request));
+            }
+            Ok(respond(&answer))
+        }
+        .boxed()
+    }
+}
+
+/// What a server says that cannot serve now.
+const TROUBLES: [(u16, &str); 4] =
+    [(500, "InternalError"), (429, "TooManyRequests"), (503, "ServiceUnavailable"), (504, "Timeout")];
+
+impl Wire {
+    fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    /// Kills whoever is at the end.
+    pub fn kill(&self) {
+        if !self.dead.swap(true, Ordering::Relaxed) {
+            let note = What::Note(format!("{} is killed", self.name));
+            self.server.journal.add(&self.name, note);
+            self.died.notify_one();
+        }
+    }
+
+    async fn carry(&self, request: &Request) -> Result<Answer, Failed> {
+        let faults = &self.faults;
+        let latency = || async {
+            let slow = faults.happens(|r| r.slow);
+            tokio::time::sleep(faults.chance.milliseconds(if slow { 500..20_000 } else { 1..12 })).await;
+        };
+        latency().await;
+        if self.is_dead() {
+            std::future::pending::<()>().await;
+        }
+        let effective = faults.chance.permille(500);
+        if faults.happens(|r| r.crash) {
+            if effective {
+                self.server.handle(&self.name, request);
+            }
+            self.kill();
+            std::future::pending::<()>().await;
+        }
+        if faults.happens(|r| r.unanswered) {
+            if effective {
+                self.server.handle(&self.name, request);
+            }
+            std::future::pending::<()>().await;
+        }
+        if faults.happens(|r| r.lost_before) {
+            return self.trouble();
+        }
+        let answer = self.server.handle(&self.name, request);
+        latency().await;
+        if faults.happens(|r| r.lost_after) {
+            return self.trouble();
+        }
+        Ok(answer)
+    }
+
+    /// An error of the server, or none at all: the connection is reset.
+    fn trouble(&self) -> Result<Answer, Failed> {
+        if self.faults.chance.permille(300) {
+            return Err("connection reset by peer".into());
+        }
+        let (code, reason) = TROUBLES[self.faults.chance.within(0..4) as usize];
+        Ok(Answer::refused(code, reason, "trouble"))
+    }
+
+    fn watch(&self, kind: Kind, namespace: Option<String>, request: &Request) -> Response<Answered> {
+        let number = |name: &str| request.query.get(name).and_then(|n| n.parse::<u64>().ok());
+        let ends = Instant::now() + Duration::from_secs(number("timeoutSeconds").unwrap_or(290));
+        let view = View {
+            wire: self.clone(),
+            kind,
+            namespace,
+            shown: number("resourceVersion").unwrap_or(0),
+            last: None,
+            ends,
+            relist_at: None,
+            over: false,
+        };
+        let lines = stream::unfold(view, |mut view| async move {
+            let line = view.next().await?;
+            Some((Ok::<_, Infallible>(Bytes::from(format!("{line}\n"))), view))
+        });
+        Response::new(Answered::from_stream(lines))
+    }
+}
+
+/// One watch: what it has shown, and what it has done wrong.
+struct View {
+    wire: Wire,
+    kind: Kind,
+    namespace: Option<String>,
+    /// The version up to which all is shown, or left out.
+    shown: u64,
+    /// The last event.
+    last: Option<serde_json::Value>,
+    ends: Instant,
+    /// It has left something out: by then it must begin anew.
+    relist_at: Option<Instant>,
+    over: bool,
+}
+
+impl View {
+    async fn next(&mut self) -> Option<serde_json::Value> {
+        loop {
+            if self.over {
+                return None;
+            }
+            if self.wire.is_dead() {
+                std::future::pending::<()>().await;
+            }
+            // A gap is never longer than the watch.
+            if self.relist_at.is_some_and(|at| at.min(self.ends) <= Instant::now()) {
+                self.over = true;
+                return Some(watch::expired());
+            }
+            let server = self.wire.server.clone();
+            let mut news = std::pin::pin!(server.news.notified());
+            news.as_mut().enable();
+            match server.after(self.kind, self.namespace.as_deref(), self.shown) {
+                Shown::Expired => {
+                    self.over = true;
+                    return Some(watch::expired());
+                }
+                Shown::Version(version) => {
+                    self.lag().await;
+                    let faults = &self.wire.faults;
+                    self.shown = version.number;
+                    if faults.happens(|r| r.cut) && self.relist_at.is_none() {
+                        return None;
+                    }
+                    if faults.happens(|r| r.dropped) {
+                        let wait = faults.chance.milliseconds(1..60_000);
+                        self.relist_at.get_or_insert_with(|| Instant::now() + wait);
+                        continue;
+                    }
+                    let event = watch::event(&version);
+                    if let Some(again) = self.last.clone().filter(|_| faults.happens(|r| r.repeated)) {
+                        // It comes again, and the new one with the next round.
+                        self.shown = version.number - 1;
+                        self.last = None;
+                        return Some(again);
+                    }
+                    self.last = Some(event.clone());
+                    return Some(event);
+                }
+                Shown::Nothing => {
+                    let until = self.relist_at.map_or(self.ends, |at| at.min(self.ends));
+                    if tokio::time::timeout_at(until, news).await.is_err() && self.relist_at.is_none() {
+                        self.over = true;
+                        if let Shown::Nothing = server.after(self.kind, self.namespace.as_deref(), self.shown) {
+                            // What has happened elsewhere is told, so that the next watch begins there.
+                            return Some(watch::bookmark(self.kind, server.newest()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn lag(&self) {
+        let faults = &self.wire.faults;
+        let stalled = faults.happens(|r| r.stalled);
+        let lag = if stalled { 1_000..120_000 } else { 1..30 };
+        tokio::time::sleep(faults.chance.milliseconds(lag)).await;
+    }
+}
+
+fn respond(answer: &Answer) -> Response<Answered> {
+    let mut response = Response::new(Answered::from(answer.body.to_string()));
+    *response.status_mut() = http::StatusCode::from_u16(answer.code).unwrap_or_default();
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
