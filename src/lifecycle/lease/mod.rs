@@ -434,7 +434,7 @@ impl<'a> Pass<'a> {
             }
             LeasePhase::Active => {
                 let end = self.end();
-                let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 3 } else { 0 });
+                let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 30 } else { 0 });
                 if end.at.is_some_and(|at| at <= now.after(early)) && !end.follows_resource {
                     self.release("Expired", &format!("its end has come: {}", end.message), None);
                 }
