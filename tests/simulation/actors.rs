@@ -27,6 +27,8 @@ pub struct People {
     finalizer_on_create: bool,
     /// Whether finalizers are forced off now and then.
     forceful: bool,
+    /// Whether that happens often.
+    often_forceful: bool,
     /// Whether resources are released more often.
     rough: bool,
     pace: u64,
@@ -42,6 +44,7 @@ impl People {
             me: "people".into(),
             finalizer_on_create: chance.permille(600),
             forceful: chance.permille(200) || plan.forceful,
+            often_forceful: plan.forceful,
             rough: plan.rough,
             pace: chance.within(1_000..25_000),
             leases: 0,
@@ -86,6 +89,9 @@ impl People {
         if self.rough && self.chance.permille(120) {
             self.delete(Kind::Resource);
         }
+        if self.often_forceful && self.chance.permille(60) {
+            self.force(if self.chance.permille(400) { Kind::Lease } else { Kind::Resource });
+        }
         match self.chance.within(0..1000) {
             0..380 => self.make_lease(clocks),
             380..520 => self.command_lease(clocks),
@@ -126,6 +132,11 @@ impl People {
 
     fn some(&self, kind: Kind) -> Option<Arc<Value>> {
         self.chance.one(&self.server.all(kind)).cloned()
+    }
+
+    fn some_that(&self, kind: Kind, is: impl Fn(&Value) -> bool) -> Option<Arc<Value>> {
+        let those: Vec<_> = self.server.all(kind).into_iter().filter(|object| is(object)).collect();
+        self.chance.one(&those).cloned()
     }
 
     fn create(&self, kind: Kind, namespace: &str, name: &str, spec: Value) {
@@ -255,7 +266,14 @@ impl People {
     }
 
     fn command_lease(&mut self, clocks: &Clocks) {
-        let Some(lease) = self.some(Kind::Lease) else { return };
+        let held = |lease: &Value| lease["status"]["deadlines"].to_string().contains("Hold");
+        let live = |lease: &Value| lease["status"]["phase"] != "Destroyed";
+        let of_interest = match self.chance.within(0..10) {
+            0..4 => self.some_that(Kind::Lease, held),
+            4..9 => self.some_that(Kind::Lease, live),
+            _ => None,
+        };
+        let Some(lease) = of_interest.or_else(|| self.some(Kind::Lease)) else { return };
         let command = match self.chance.within(0..10) {
             0..4 => json!({"type": "Release", "reason": "done"}),
             4..6 => json!({"type": "Release", "hold": format!("{}s", self.chance.within(1..1200))}),
@@ -301,7 +319,9 @@ impl People {
     /// Removes the commands that the ledger has, as the command line does.
     fn prune(&mut self) {
         let kind = if self.chance.permille(700) { Kind::Lease } else { Kind::Resource };
-        let Some(object) = self.some(kind) else { return };
+        let queue = |object: &Value| object["spec"]["commands"].as_array().is_some_and(|queue| !queue.is_empty());
+        let live = |object: &Value| object["status"]["phase"] != "Destroyed" && queue(object);
+        let Some(object) = self.some_that(kind, live) else { return };
         let list = |pointer: &str| object.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
         let ledger = list("/status/commands");
         let consumed = |c: &Value| ledger.iter().any(|entry| entry["id"] == c["id"]);
@@ -309,12 +329,17 @@ impl People {
         let answer = self.merge(kind, &object, json!({"spec": {"commands": kept}}));
         if answer.is_ok() {
             self.pruned.extend(gone.into_iter().map(|command| (kind, (*object).clone(), command)));
+            if self.chance.permille(400) {
+                self.repeat();
+            }
         }
     }
 
     /// Sends a command again that was consumed and pruned.
     fn repeat(&mut self) {
-        let Some((kind, object, command)) = self.chance.one(&self.pruned).cloned() else { return };
+        // Mostly one of the last.
+        let first = if self.chance.permille(700) { self.pruned.len().saturating_sub(4) } else { 0 };
+        let Some((kind, object, command)) = self.chance.one(&self.pruned[first..]).cloned() else { return };
         let add = json!([
             {"op": "test", "path": "/metadata/uid", "value": object["metadata"]["uid"]},
             {"op": "add", "path": "/spec/commands/-", "value": command},

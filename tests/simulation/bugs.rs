@@ -105,6 +105,10 @@ fn each_bug_made_inside_is_caught() {
     fn forceful(plan: &mut Plan) {
         plan.forceful = true;
     }
+    fn rough_and_forceful(plan: &mut Plan) {
+        rough(plan);
+        forceful(plan);
+    }
     let inside: [(Bug, u64, Change); 30] = [
         (NoFinalizer, 20, nothing),
         (AnyAttempt, 60, rough),
@@ -114,11 +118,11 @@ fn each_bug_made_inside_is_caught() {
         (BackWithoutTeardown, 20, rough),
         (SameAttempt, 20, rough),
         (NoticesNothing, 10, nothing),
-        (UnreadBeforeActivation, 60, forceful),
+        (UnreadBeforeActivation, 60, rough_and_forceful),
         (TearsDownHeld, 10, nothing),
         (DestroyedTooEarly, 10, nothing),
         (UnreadBlueprint, 60, rough),
-        (UnreadSlot, 60, forceful),
+        (UnreadSlot, 60, rough_and_forceful),
         (OneTooMany, 10, nothing),
         (DropsClaimOfWaiting, 10, nothing),
         (DropsClaimOfReleased, 10, nothing),

@@ -40,7 +40,7 @@ impl Pass<'_> {
             }
             LeasePhase::Active => {
                 let end = self.end();
-                let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 3 } else { 0 });
+                let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 30 } else { 0 });
                 if end.at.is_some_and(|at| at <= now.after(early)) && !end.follows_resource {
                     self.end_has_come(&end.message);
                 }

@@ -321,7 +321,7 @@ impl<'a> Pass<'a> {
         if self.is_over() {
             return;
         }
-        let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 3 } else { 0 });
+        let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 30 } else { 0 });
         if self.age().is_some_and(|at| at <= now.after(early)) && self.may_expire() {
             return self.release("Expired", "its end has come");
         }

@@ -8,6 +8,7 @@ use drydock::{
     },
     lifecycle::{conditions, deadline, is_deleting, uid},
 };
+use std::sync::Arc;
 
 /// Why a lease is over, if it is newly so.
 pub fn of_lease(now: &Now, old: &Lease, new: &Lease) -> Verdict {
@@ -129,8 +130,11 @@ pub fn of_resource(now: &Now, old: &Resource, new: &Resource) -> Verdict {
 /// It was one too many of a list that is longer than the limit.
 fn too_many(now: &Now, resource: &Resource) -> bool {
     let owner = &resource.spec.blueprint_ref.uid;
-    resource.status.as_ref().is_none_or(|s| s.activated_at.is_none())
-        && now.all_blueprints.get(owner).is_some_and(|b| b.spec.limits.max_resources.is_some())
+    let live = |r: &&Arc<Resource>| r.spec.blueprint_ref.uid == *owner && r.phase() != ResourcePhase::Destroyed;
+    let live = i64::try_from(now.resources.values().filter(live).count()).unwrap_or(i64::MAX);
+    let unbuilt = resource.status.as_ref().is_none_or(|s| s.activated_at.is_none());
+    // The limit as some version of the Blueprint had it: a cache may be old.
+    now.lowest_limits.get(owner).is_some_and(|lowest| unbuilt || live > *lowest)
 }
 
 fn newly_applied(old: Option<&[LedgerEntry]>, new: &[LedgerEntry], types: &[CommandType]) -> bool {

@@ -67,6 +67,8 @@ pub struct Now {
     pub vanished: BTreeSet<String>,
     /// The highest limit that a Blueprint ever had.
     pub limits: BTreeMap<String, i64>,
+    /// The lowest limit that a Blueprint ever had.
+    pub lowest_limits: BTreeMap<String, i64>,
     /// Ledger entries, as they were first.
     pub ledger: BTreeMap<(String, String), LedgerEntry>,
     /// Leases that each resource has ever been granted to.
@@ -188,6 +190,8 @@ impl Now {
                 let limit = new.spec.limits.max_resources.unwrap_or(i64::MAX);
                 let highest = self.limits.entry(id.clone()).or_insert(limit);
                 *highest = limit.max(*highest);
+                let lowest = self.lowest_limits.entry(id.clone()).or_insert(limit);
+                *lowest = limit.min(*lowest);
                 self.all_blueprints.insert(id.clone(), new.clone());
                 let old = self.blueprints.get(&id).cloned();
                 let let_go = version.change == Change::Deleted || !has_finalizer(&new.metadata);

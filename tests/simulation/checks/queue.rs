@@ -3,7 +3,7 @@
 
 use super::{Now, Verdict, wrong};
 use drydock::{
-    api::{Claim, LeasePhase, Resource},
+    api::{Claim, Lease, LeasePhase, Resource, blueprint::LeasePolicy},
     lifecycle::{queue, uid},
 };
 use std::time::Duration;
@@ -20,6 +20,15 @@ pub struct Overtaken {
     at: Duration,
 }
 
+/// The order of api.md, 5, said once more: priority, creation, ticket, UID.
+fn place<'a>(lease: &'a Lease, policy: &LeasePolicy) -> (i32, Option<jiff::Timestamp>, u64, &'a str) {
+    let priority = lease.spec.priority.min(policy.max_priority.unwrap_or(1000));
+    let ticket =
+        lease.status.as_ref().and_then(|s| s.queue_ticket.as_ref()).or(lease.metadata.resource_version.as_ref());
+    let created = lease.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    (-priority, created, ticket.and_then(|t| t.parse().ok()).unwrap_or(0), uid(&lease.metadata))
+}
+
 impl Now {
     /// Notes who was passed over by a grant.
     pub(super) fn note_overtaken(&mut self, resource: &Resource, claim: &Claim) {
@@ -27,13 +36,13 @@ impl Now {
             return;
         };
         let Some(lease) = self.leases.get(&claim.uid) else { return };
-        let place = queue::place(lease, &blueprint.spec.lease);
+        let mine = place(lease, &blueprint.spec.lease);
         let passed_over = self.leases.values().filter(|other| {
             self.waits(uid(&other.metadata))
                 && other.metadata.namespace == lease.metadata.namespace
                 && (&other.spec.resource_type, &other.spec.blueprints)
                     == (&lease.spec.resource_type, &lease.spec.blueprints)
-                && queue::place(other, &blueprint.spec.lease) < place
+                && place(other, &blueprint.spec.lease) < mine
         });
         let at = self.at;
         let note = |other: &std::sync::Arc<drydock::api::Lease>| Overtaken {

@@ -15,6 +15,11 @@ impl Now {
     /// What must be on record before a step begins: L1, L3, L8, R4c, R8, and `built`.
     pub(super) fn called(&self, kind: StepKind, work: &Work) -> Verdict {
         let key = &work.key;
+        let once_more = matches!(kind, StepKind::TearDownLease | StepKind::TearDownResource);
+        if once_more && self.removed.contains(key) {
+            // D1: what is over is torn down once more by who has begun something under its key, and may be late.
+            return Ok(());
+        }
         let resource = work.resource.as_deref();
         let rests = match (kind, resource, work.lease.as_deref()) {
             (StepKind::Build, Some(r), _) => {
