@@ -31,6 +31,7 @@ mod objects_life;
 mod objects_many;
 mod objects_ready;
 mod objects_that_stay;
+mod objects_whose_ground_goes;
 mod probes_and_metrics;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;

@@ -66,6 +66,28 @@ impl Kinds {
         Ok(known)
     }
 
+    /// Where objects of a kind that were made are by now: in another version of its group, where the one that they were
+    /// made in is served no more. `None`: there is no such kind any more, and so no objects of it.
+    ///
+    /// # Errors
+    /// Where the API server does not answer.
+    pub async fn whereabouts(&self, client: &Client, kind: &Kind) -> Result<Option<Known>, kube::Error> {
+        match self.resolve(client, kind).await {
+            Ok(known) => return Ok(Some(known)),
+            Err(error) if super::is_unknown_kind(&error) => {}
+            Err(error) => return Err(error),
+        }
+        let (group, _) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
+        let versions = match super::in_time(discovery::group(client, group)).await {
+            Ok(versions) => versions,
+            Err(error) if super::is_unknown_kind(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut served = versions.resources_by_stability().into_iter();
+        let found = served.find(|(resource, _)| resource.kind == kind.kind);
+        Ok(found.map(|(resource, of)| Known { resource, namespaced: of.scope == Scope::Namespaced }))
+    }
+
     /// A kind may have gone, or be another by now.
     pub fn forget(&self, kind: &Kind) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
