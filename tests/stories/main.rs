@@ -35,6 +35,7 @@ mod objects_whose_ground_goes;
 mod probes_and_metrics;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
+mod story_07_and_28_objects;
 mod story_07_release_of_what_is_broken;
 mod story_09_and_10_ends;
 mod story_11_to_13_how_long;
