@@ -14,6 +14,11 @@ demo: programs ## See it work: a real control plane, a few hosts, a few leases; 
 	cargo build --bin drydock --example demo
 	@cargo run --quiet --example demo
 
+.PHONY: bench
+bench: programs ## Measure, as ratios in one run, and compare with the budgets
+	cargo build --release --bin drydock --example bench
+	@cargo run --release --quiet --example bench
+
 # The output goes through cat so that make waits for the last control plane, which ends with the test that used it.
 .PHONY: test
 test: programs ## Run all tests, those on the real control plane too

@@ -103,15 +103,18 @@ pub enum From {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("!has(self.maxResources) || self.minReady <= self.maxResources", "limits.minReady must not exceed limits.maxResources; lower it, or raise limits.maxResources"))]
 pub struct Limits {
-    /// How many resources there may be that are not yet destroyed. Required unless the driver is `hosts`.
+    /// How many resources there may be that are not yet destroyed. Where it is lowered nothing leased is touched: the pool
+    /// shrinks as leases end. Required unless the driver is `hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub max_resources: Option<i64>,
-    /// How many idle resources are kept ready; `kubectl scale` sets it. Default: 0. Not acted on yet.
+    /// How many idle resources are kept ready for whoever comes next, with the parameters in `resource.defaults`;
+    /// `kubectl scale` sets it. Never more than `maxResources`; `resource.idleTTL` takes only what is above it. Default: 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10000))]
     pub min_ready: i64,
-    /// How many are built at once. Default: 4. Not acted on yet.
+    /// How many are built at once, where building has effects outside: it does not bind `hosts`. What is being torn down is
+    /// no build. Default: 4.
     #[serde(default = "four")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_concurrent_builds: i64,
@@ -119,7 +122,7 @@ pub struct Limits {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 64))]
     pub leases_per_resource: i64,
-    /// How many leases of one namespace may hold its resources at once. Default: any number. Not acted on yet.
+    /// How many leases of one namespace may hold its resources at once. Default: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100000))]
     pub max_leases_per_namespace: Option<i64>,
@@ -207,10 +210,12 @@ pub struct ResourcePolicy {
     /// How long a resource lives, its leases with it, from when it became active. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
-    /// How long a resource stays that nobody holds. Default: for ever.
+    /// How long a resource stays that nobody holds, and that is not one of `limits.minReady`: the longest idle goes first.
+    /// Default: for ever.
     #[serde(default, rename = "idleTTL", skip_serializing_if = "Option::is_none")]
     pub idle_ttl: Option<Duration>,
-    /// How long a resource must be unused before `Reclaim` takes it. Default: 3m.
+    /// How long a resource must be unused before `Reclaim` takes it: a command of yours, or of the controller, where the pool
+    /// is full, a lease waits, and the resource fits nobody who does. Default: 3m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reclaim_after: Option<Duration>,
     /// How long a build may take. Default: 15m.
@@ -253,7 +258,7 @@ pub struct Driver {
     /// An inventory of machines, or of any named things.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<HostsDriver>,
-    /// Kubernetes objects made from templates. Not acted on yet.
+    /// Kubernetes objects made from templates: a namespace, a Pod, any custom resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<ObjectsDriver>,
     /// Checked-out working copies on leased hosts. Not acted on yet.
@@ -316,26 +321,39 @@ pub struct Host {
     pub secret_ref: Option<LocalSecretRef>,
 }
 
-/// Kubernetes objects made from templates. Not acted on yet.
+/// Kubernetes objects made from templates, in their order, and removed in the reverse one. `${…}` in a text of a template,
+/// or of `outputs`, is a CEL expression of at most 1,024 bytes, `$${` the text `${`; a text that is one `${…}` and nothing
+/// else takes the type of its value. Values are never read as expressions again. Expressions may name `blueprint` (its
+/// name, namespace and uid, `spec.resourceType` and `spec.attributes`), `resource` (the same of it, `spec.parameters`,
+/// `spec.requestedFor`, and `status.outputs`), and where it says so `lease` (metadata, spec, `status.attempt`) and
+/// `objects` (the live objects, without what Secrets hold). What one expression is evaluated over has at most 64 KiB.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectsDriver {
-    /// The service account of the Blueprint's namespace as which everything is made.
-    #[schemars(length(min = 1, max = 253))]
+    /// The service account of the Blueprint's namespace as which everything is made, looked at and removed: what it may
+    /// not do no template can. Whoever names it needs the right to `impersonate` it, and so does whoever later changes
+    /// the driver, `attributes`, `resource.parameters` or `resource.defaults`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = schema::SUBDOMAIN))]
     pub service_account_name: String,
-    /// What lives and dies with the resource.
+    /// What lives and dies with the resource. Expressions may name `resource` and `blueprint`. An object that is there
+    /// already is never adopted: the build fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::templates")]
     pub templates: Vec<serde_json::Value>,
-    /// What lives and dies with each lease.
+    /// What lives and dies with each lease. Expressions may name `lease`, `resource` and `blueprint`. What a lessee writes
+    /// into a lease may end up in these objects: give the service account no right that no lessee should have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::templates")]
     pub lease_templates: Vec<serde_json::Value>,
-    /// A CEL expression over `objects` that says when they are ready.
+    /// A CEL expression that says when the objects are ready: true or false. It may name `objects`, `resource` and
+    /// `blueprint`; one that names `lease` is asked for each lease, where the objects of `templates` come first in
+    /// `objects`, those of `leaseTemplates` after them. An error means not ready, and is told. Default: they are ready
+    /// once they are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub ready_when: Option<String>,
-    /// Facts that are given to the lease.
+    /// Facts that are given to the lease as `status.outputs`, once all is ready: texts of at most 1,024 characters with
+    /// `${…}` in them, which may name `objects`, `resource`, `blueprint` and `lease`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::outputs")]
     pub outputs: BTreeMap<String, String>,

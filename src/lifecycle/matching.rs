@@ -111,6 +111,11 @@ pub fn flavours(lease: &LeaseSpec, policy: &ResourcePolicy) -> BTreeMap<String, 
     policy.parameters.iter().filter_map(flavour).collect()
 }
 
+/// The parameters that a resource for nobody is built with.
+pub fn default_flavour(policy: &ResourcePolicy) -> BTreeMap<String, String> {
+    flavours(&LeaseSpec::default(), policy)
+}
+
 fn flavour<'a>(lease: &'a LeaseSpec, policy: &'a ResourcePolicy, name: &str) -> Option<&'a String> {
     lease.parameters.get(name).or_else(|| policy.defaults.get(name))
 }
@@ -128,10 +133,14 @@ pub enum Rung {
     Draining,
     /// Those of its hosts that fit are disabled.
     NoHostEnabled,
+    /// The lease's namespace holds, or is about to hold, as many as it may.
+    NamespaceLimit,
     /// All that fits is taken.
     AtCapacity,
     /// Its builds fail; the next is tried later.
     BuildFailing,
+    /// A resource that is of no use to those who wait makes room.
+    Reclaiming,
     /// One is being built.
     Building,
 }
@@ -145,11 +154,22 @@ impl Rung {
             Self::Suspended => "Suspended",
             Self::Draining => "Draining",
             Self::NoHostEnabled => "NoHostEnabled",
+            Self::NamespaceLimit => "NamespaceLimit",
             Self::AtCapacity => "AtCapacity",
             Self::BuildFailing => "BuildFailing",
+            Self::Reclaiming => "Reclaiming",
             Self::Building => "Building",
         }
     }
+}
+
+/// The resource, by name, that makes room for a waiting lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reclaiming<'a> {
+    /// It may be reclaimed then.
+    At(&'a str, MicroTime),
+    /// It is being reclaimed.
+    Now(&'a str),
 }
 
 /// A candidate Blueprint as a waiting lease sees it.
@@ -163,6 +183,12 @@ pub struct Candidate<'a> {
     pub slots: Option<&'a [Slot]>,
     /// There is a vacant slot that fits, or a resource on its way.
     pub building: bool,
+    /// The lease's namespace has as many leases of it as this, and may not have more.
+    pub namespace_limit: Option<i64>,
+    /// There is a vacant slot that fits, but this many are being built at once already.
+    pub built_at_once: Option<i64>,
+    /// What makes room for it.
+    pub reclaiming: Option<Reclaiming<'a>>,
     /// What fails in the resource on its way, and is tried again.
     pub failing: Option<&'a str>,
     /// It must not build before then.
@@ -207,6 +233,10 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
             return (Rung::NoHostEnabled, format!("Blueprint {name} has every host that fits disabled"));
         }
     }
+    if let Some(limit) = candidate.namespace_limit {
+        let why = format!("serves at most {limit} leases of one namespace at once (limits.maxLeasesPerNamespace)");
+        return (Rung::NamespaceLimit, format!("Blueprint {name} {why}"));
+    }
     if let Some(at) = candidate.next_build_at {
         // Why is on its own record, where every controller reads the same.
         let recorded = blueprint.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
@@ -222,7 +252,19 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
     if candidate.building {
         return (Rung::Building, format!("Blueprint {name} is building one"));
     }
-    (Rung::AtCapacity, format!("Blueprint {name} has all that fits in use"))
+    if let Some(reclaiming) = candidate.reclaiming {
+        let clause = match reclaiming {
+            Reclaiming::At(resource, at) => format!("reclaims {resource} at {at}, which fits nobody who waits"),
+            Reclaiming::Now(resource) => format!("is reclaiming {resource} to make room"),
+        };
+        return (Rung::Reclaiming, format!("Blueprint {name} {clause}"));
+    }
+    let clause = match candidate.built_at_once {
+        Some(1) => format!("Blueprint {name} is building for another, and one at a time (limits.maxConcurrentBuilds)"),
+        Some(n) => format!("Blueprint {name} is building for others, {n} at once (limits.maxConcurrentBuilds)"),
+        None => format!("Blueprint {name} has all that fits in use"),
+    };
+    (Rung::AtCapacity, clause)
 }
 
 /// The reason nearest to success, and one clause for each candidate.

@@ -1,8 +1,8 @@
 //! The resources of one Blueprint: which slots are vacant, what each resource counts as, and whether it has room.
 
-use super::{commands, conditions, health, is_deleting};
+use super::{commands, conditions, health, is_deleting, teardown};
 use crate::api::{
-    Blueprint, Claim, Lease, LeasePhase, Resource, ResourcePhase,
+    Blueprint, Claim, Command, CommandType, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
     blueprint::{Recycle, ResourceCounts},
     step::Slot,
 };
@@ -41,6 +41,79 @@ pub fn failure(resource: &Resource) -> Option<&str> {
     Some(resource.status.as_ref()?.failure.as_ref()?.message.as_str())
 }
 
+/// Since when nobody holds a resource that is idle.
+pub fn idle_since(resource: &Resource) -> MicroTime {
+    let status = resource.status.as_ref();
+    let since = status.and_then(|s| s.idle_since.or(s.activated_at));
+    since.unwrap_or_else(|| MicroTime::from(jiff::Timestamp::UNIX_EPOCH))
+}
+
+/// Whether a resource is going, and its slot will be vacant: it is over, and its teardown does not fail; or nobody holds it,
+/// and it is asked to go.
+pub fn makes_room(resource: &Resource) -> bool {
+    let conditions = resource.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    match bucket(resource) {
+        Bucket::Released | Bucket::Broken => !teardown::is_failing(conditions),
+        Bucket::Idle => {
+            is_deleting(&resource.metadata)
+                || is_asked(resource, CommandType::Release)
+                || is_asked(resource, CommandType::Reclaim)
+        }
+        Bucket::Pending | Bucket::Leased | Bucket::Destroyed => false,
+    }
+}
+
+/// Whether it goes because it was reclaimed.
+pub fn is_reclaimed(resource: &Resource) -> bool {
+    let conditions = resource.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    match bucket(resource) {
+        Bucket::Released => conditions::true_reason(conditions, "Released") == Some("Reclaimed"),
+        Bucket::Idle => is_asked(resource, CommandType::Reclaim),
+        Bucket::Pending | Bucket::Leased | Bucket::Broken | Bucket::Destroyed => false,
+    }
+}
+
+fn is_asked(resource: &Resource, type_: CommandType) -> bool {
+    let ledger = resource.status.as_ref().map(|s| s.commands.as_slice()).unwrap_or_default();
+    commands::unconsumed(&resource.spec.commands, ledger).any(|command| command.type_ == type_)
+}
+
+/// The `Reclaim` of a resource for a waiting lease. Its id is made from its cause, so that two controllers append one; where
+/// one was refused, since somebody was faster, the next is another.
+pub fn reclaim(resource: &Resource, lease: &Lease) -> Command {
+    let uid = super::uid(&lease.metadata);
+    let ledger = resource.status.as_ref().map(|s| s.commands.as_slice()).unwrap_or_default();
+    let is_used = |id: &str| {
+        ledger.iter().any(|entry| entry.id == id) || resource.spec.commands.iter().any(|command| command.id == id)
+    };
+    let numbered = (2..).map(|n| format!("reclaim-{uid}-{n}"));
+    let mut ids = std::iter::once(format!("reclaim-{uid}")).chain(numbered);
+    let name = lease.metadata.name.as_deref().unwrap_or_default();
+    let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
+    let why = format!("the Lease {namespace}/{name} needs its room");
+    Command {
+        id: ids.find(|id| !is_used(id)).unwrap_or_default(),
+        type_: CommandType::Reclaim,
+        reason: Some(commands::shorten(why, 256)),
+        issued_by: None,
+        hold: None,
+        at: None,
+        after: None,
+        never: None,
+    }
+}
+
+/// Whether the Idle clock of a resource that nobody holds runs (api.md, 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleClock {
+    /// Since nobody holds it.
+    Runs,
+    /// Not before: then the pool came to have more than `minReady`.
+    RunsFrom(MicroTime),
+    /// It is one of the `minReady` that the pool keeps.
+    Cleared,
+}
+
 /// Counts one more of a bucket, or with `-1` one less.
 pub fn count(counts: &mut ResourceCounts, bucket: Bucket, by: i64) {
     match bucket {
@@ -73,6 +146,8 @@ pub enum SlotState {
     Disabled,
     /// Its entry was changed.
     Outdated,
+    /// There are more than `maxResources`, and it is one of those that nobody holds.
+    Surplus,
 }
 
 /// How this resource stands to its slot. `slot` is its entry, where the driver lists entries; a counted pool has none,
@@ -129,7 +204,8 @@ pub fn is_sound(blueprint: &Blueprint) -> bool {
 /// Whether its driver has looked at a Blueprint as it is now, where there is something to look at: expressions.
 pub fn is_judged(blueprint: &Blueprint) -> bool {
     let seen = blueprint.status.as_ref().and_then(|s| s.observed_generation);
-    blueprint.spec.driver.objects.is_none() || seen == blueprint.metadata.generation
+    let has_expressions = blueprint.spec.driver.objects.is_some() || blueprint.spec.expiry.is_some();
+    !has_expressions || seen == blueprint.metadata.generation
 }
 
 #[cfg(test)]
@@ -205,6 +281,67 @@ mod tests {
         assert_eq!(slot_state(&by_hand, Some(&[slot("h1", "abc", true)])), SlotState::Disabled);
     }
 
+    /// What makes room for others, and what is reclaimed to do so.
+    #[test]
+    fn what_makes_room() {
+        use ResourcePhase::{Active, Broken, Destroyed, Pending, Released};
+        let failing = |resource: &mut Resource| {
+            let status = resource.status.get_or_insert_default();
+            conditions::set(&mut status.conditions, at(0), "TornDown", conditions::Truth::False, "TeardownFailed", "");
+        };
+        let reclaimed = |resource: &mut Resource| {
+            let status = resource.status.get_or_insert_default();
+            conditions::set(&mut status.conditions, at(0), "Released", conditions::Truth::True, "Reclaimed", "");
+        };
+        let asked =
+            |text: &'static str| move |resource: &mut Resource| resource.spec.commands = vec![command("c", text)];
+        type Change<'a> = &'a dyn Fn(&mut Resource);
+        let rows: [(ResourcePhase, Change<'_>, bool, bool); 13] = [
+            (Pending, &|_| {}, false, false),
+            (Pending, &asked("Release"), false, false),
+            (Active, &|_| {}, false, false),
+            (Active, &asked("Expires, never: true"), false, false),
+            (Active, &asked("Release"), true, false),
+            (Active, &asked("Reclaim"), true, true),
+            (Active, &|r| delete(&mut r.metadata), true, false),
+            (Active, &|r| r.status.get_or_insert_default().claims = vec![claim(0)], false, false),
+            (Released, &|_| {}, true, false),
+            (Released, &reclaimed, true, true),
+            (Released, &failing, false, false),
+            (Broken, &|_| {}, true, false),
+            (Destroyed, &|_| {}, false, false),
+        ];
+        for (n, (phase, change, makes, by_reclaim)) in rows.into_iter().enumerate() {
+            let mut resource = in_phase(phase);
+            change(&mut resource);
+            assert_eq!((makes_room(&resource), is_reclaimed(&resource)), (makes, by_reclaim), "row {n}: {phase:?}");
+        }
+    }
+
+    /// Two controllers make the same; one that was refused is not taken for the next.
+    #[test]
+    fn the_command_that_reclaims() {
+        let mut resource = in_phase(ResourcePhase::Active);
+        let (lease, other) = (lease("l", ""), lease("m", ""));
+        assert_eq!(reclaim(&resource, &lease).id, "reclaim-uid-of-l");
+        assert_eq!(reclaim(&resource, &lease), reclaim(&resource, &lease));
+        assert_eq!(reclaim(&resource, &lease).reason.as_deref(), Some("the Lease team/l needs its room"));
+        resource.spec.commands.push(reclaim(&resource, &lease));
+        assert_eq!(reclaim(&resource, &lease).id, "reclaim-uid-of-l-2");
+        assert_eq!(reclaim(&resource, &other).id, "reclaim-uid-of-m");
+    }
+
+    /// Since when nobody holds it: as recorded, or since there is something to hold.
+    #[test]
+    fn since_when_a_resource_is_idle() {
+        let mut resource = in_phase(ResourcePhase::Active);
+        assert!(idle_since(&resource) < at(0));
+        resource.status.get_or_insert_default().activated_at = Some(at(10));
+        assert_eq!(idle_since(&resource), at(10));
+        resource.status.get_or_insert_default().idle_since = Some(at(20));
+        assert_eq!(idle_since(&resource), at(20));
+    }
+
     /// R4a and R4b, of a claim for the attempt 2. The whole of it is in the tables of a resource.
     #[test]
     fn a_claim_ends_with_its_lease() {
@@ -251,7 +388,7 @@ mod tests {
         let shared = || (in_phase(ResourcePhase::Active), blueprint("limits: {leasesPerResource: 3}"));
         let (resource, three) = shared();
         assert_eq!([0, 2, 3, 9].map(|held| room(&resource, &three, SlotState::Current, held)), [3, 1, 0, 0]);
-        for state in [SlotState::Disabled, SlotState::Outdated] {
+        for state in [SlotState::Disabled, SlotState::Outdated, SlotState::Surplus] {
             assert_eq!(room(&resource, &three, state, 0), 0, "{state:?}");
         }
         for (name, change) in changes {

@@ -250,6 +250,10 @@ async fn kubectl_scales_what_is_kept_ready() {
     let said = kubectl(&sandbox, Identity::Admin, &scale).await.expect("it is scaled");
     assert_eq!(said, "blueprint.drydock.dev/pool scaled\n");
     assert_eq!(sandbox.get("blueprint/pool").await.data["spec"]["limits"]["minReady"], 1);
+    sandbox.wait_phase("resource/pool--h1", "Active").await;
+    sandbox.wait_for("blueprint/pool", "counted", |b| b.data["status"]["resources"]["idle"] == 1).await;
+    let replicas = ["get", "blueprint/pool", "--subresource=scale", "-o", "jsonpath={.status.replicas}"];
+    assert_eq!(kubectl(&sandbox, Identity::Admin, &replicas).await.expect("it has a scale"), "1");
 }
 
 #[tokio::test]

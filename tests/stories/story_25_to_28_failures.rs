@@ -1,4 +1,4 @@
-//! Stories 25, 27 and 28: builds and teardowns that fail, for a while or for good. (Story 26 is told beside the pools.)
+//! Stories 25, 27 and 28: builds and teardowns that fail, for a while or for good. (Story 26 is told of two Blueprints.)
 
 use crate::{
     effects::{End, Mood::*, alone, pool, true_to},

@@ -5,6 +5,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -28,7 +29,7 @@ async fn main() -> ExitCode {
         (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
         _ => return ExitCode::FAILURE,
     };
-    println!("Drydock leases two hosts to three builds, on a real API server of its own.\n");
+    println!("Drydock leases two hosts to three builds, and a namespace to a job, on a real API server of its own.\n");
     let plane = match ControlPlane::start().await {
         Ok(plane) => plane,
         Err(error) => {
@@ -95,6 +96,7 @@ async fn story(plane: &ControlPlane, teller: &Teller) {
     released(&sandbox, teller).await;
     expires(&sandbox, teller).await;
     host_expires(&sandbox, teller).await;
+    namespace_for_a_job(&sandbox, teller).await;
 
     teller.chapter("The end");
     let status = controller.terminate().await;
@@ -196,6 +198,70 @@ async fn host_expires(sandbox: &Sandbox<'_>, teller: &Teller) {
     assert_eq!(phase(&now), "Active");
     teller.tell(&format!("a lease asks for just that host: {host} is made anew, and again is Active on it"));
     teller.show(sandbox).await;
+}
+
+/// A namespace is built for a lease, used by who holds it, and seen gone when the lease has expired; what still holds it
+/// is told meanwhile.
+async fn namespace_for_a_job(sandbox: &Sandbox<'_>, teller: &Teller) {
+    teller.chapter("A namespace for one CI job");
+    for file in ["account.yaml", "namespaces.yaml"] {
+        let copy = example(sandbox, file);
+        let apply = ["apply", "-f", &copy.to_string_lossy()];
+        sandbox.plane().run_kubectl(Identity::Admin, &apply).await.expect("it is applied");
+        teller.tell(&format!("an administrator: kubectl apply -f examples/objects/{file}"));
+    }
+    let deadline = jiff::Timestamp::now() + Duration::from_secs(6);
+    let lease = json!({
+        "apiVersion": "drydock.dev/v1alpha1", "kind": "Lease", "metadata": {"name": "job-1"},
+        "spec": {"resourceType": "namespace", "expiresAt": deadline,
+            "subjects": [{"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}]},
+    });
+    sandbox.apply(Identity::Alice, &lease.to_string()).await;
+    let active = sandbox.wait_phase("lease/job-1", "Active").await;
+    let made = text(&active.data["status"]["outputs"]["namespace"]).to_owned();
+    teller.tell(&format!("alice leases one: job-1 is Active, status.outputs.namespace is {made}"));
+    let as_alice = async |arguments: &[&str]| sandbox.plane().run_kubectl(Identity::Alice, arguments).await;
+    let note = ["--namespace", &made, "create", "configmap", "notes", "--from-literal=result=green"];
+    as_alice(&note).await.expect("who holds the lease may work there");
+    let listed =
+        as_alice(&["--namespace", &made, "get", "quota,limitrange,configmap", "--no-headers", "-o", "name"]).await;
+    for line in listed.expect("who holds the lease may look").lines() {
+        teller.tell(&format!("alice finds in it: {line}"));
+    }
+    let hold = json!({"metadata": {"finalizers": ["example.com/backup"]}}).to_string();
+    let patch = async |patch: String| {
+        let arguments = ["--namespace", &made, "patch", "configmap", "notes", "--type=merge", "-p", &patch];
+        sandbox.plane().run_kubectl(Identity::Admin, &arguments).await.expect("the finalizer is changed");
+    };
+    patch(hold).await;
+    teller.tell("a backup puts its finalizer on alice's notes");
+
+    let over = sandbox.wait_phase("lease/job-1", "Destroyed").await;
+    assert_eq!(condition(&over, "Released"), ("True", "Expired"));
+    teller.tell("job-1 has expired, and alice's rights in the namespace are gone:");
+    let refused = as_alice(&["--namespace", &made, "get", "configmaps"]).await.expect_err("alice may no more");
+    teller.tell(&format!("  {}", refused.to_string().lines().last().unwrap_or_default().trim()));
+    let name = format!("resource/{}", bound_to(&over));
+    let held = |r: &DynamicObject| message(r, "TornDown").contains("example.com/backup");
+    let remains = sandbox.wait_for(&name, "held by the finalizer", held).await;
+    assert_eq!(phase(&remains), "Released", "it is not destroyed before it is gone");
+    teller.tell(&format!("its Resource is Released, not Destroyed: {}", message(&remains, "TornDown")));
+    patch(json!({"metadata": {"finalizers": null}}).to_string()).await;
+    teller.tell("the backup takes its finalizer off");
+    sandbox.wait_gone(&name).await;
+    let namespaces = sandbox.plane().run_kubectl(Identity::Admin, &["get", "namespaces", "-o", "name"]).await;
+    assert!(!namespaces.expect("namespaces are listed").contains(&made), "it was seen gone");
+    teller.tell(&format!("the namespace {made} is seen gone, and so its Resource is"));
+}
+
+/// A copy of a file of `examples/objects`, for the demo's namespace; it goes with the demo's folder.
+fn example(sandbox: &Sandbox<'_>, file: &str) -> PathBuf {
+    let yaml = std::fs::read_to_string(support::leash::repository("examples/objects").join(file)).expect("an example");
+    let own = sandbox.namespace();
+    let (_, yaml) = yaml.split_once("metadata: {name: ci}\n---\n").unwrap_or(("", &yaml));
+    let copy = sandbox.plane().folder().join(file);
+    std::fs::write(&copy, yaml.replace("namespace: ci", &format!("namespace: {own}"))).expect("it can be written");
+    copy
 }
 
 fn text(value: &serde_json::Value) -> &str {

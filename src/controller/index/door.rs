@@ -65,6 +65,10 @@ impl Index {
             return;
         }
         strip(&mut lease.metadata);
+        let same = known.as_deref().is_some_and(|known| known.spec.heartbeat == lease.spec.heartbeat);
+        if lease.spec.heartbeat_timeout.is_some() && !(same && self.heartbeats.contains_key(&key)) {
+            self.heartbeats.insert(key.clone(), now);
+        }
         keep_ticket(known.as_deref(), &mut lease);
         let lease = Arc::new(lease);
         if let Some(known) = &known {
@@ -90,6 +94,7 @@ impl Index {
         let Some(known) = self.leases.get(&key).filter(|l| uid(&l.metadata) == uid(seen)).cloned() else { return };
         self.forget_lease(&key, &known);
         self.leases.remove(&key);
+        self.heartbeats.remove(&key);
         if known.phase() == LeasePhase::Destroyed && self.claimed.contains_key(uid(seen)) {
             self.ended.insert(uid(seen).to_owned(), known.clone());
         }
@@ -110,6 +115,9 @@ impl Index {
         for key in self.claimed.get(lease).cloned().unwrap_or_default() {
             self.dirty.push(Key::Resource(key.clone()));
             self.offer(&key, now);
+            if let Some(blueprint) = self.resources.get(&key).and_then(|r| self.pool_of(r)).map(|(b, _)| b.clone()) {
+                self.quota_moved(&blueprint, now);
+            }
         }
     }
 
@@ -129,6 +137,7 @@ impl Index {
         if let Some(known) = &known {
             self.forget_resource(&key, known);
         }
+        self.unreclaimable.remove(&key);
         for claim in resource.claims() {
             link(&mut self.claimed, claim.uid.clone(), &key);
         }
@@ -153,9 +162,25 @@ impl Index {
         // Offered before its leases look: or the one that it was built for would have another built.
         self.offer(&key, now);
         self.leases_look(known.as_deref(), Some(&resource), now);
-        let counted = |r: &Resource| pool::bucket(r);
+        if !matches!(pool::bucket(&resource), pool::Bucket::Pending | pool::Bucket::Leased) {
+            // It may make room, or make none any more.
+            if let Some(blueprint) = self.pool_of(&resource).map(|(blueprint, _)| blueprint.clone()) {
+                self.plan(&blueprint, now);
+            }
+        }
+        let holders = |r: &Resource| r.claims().len();
+        if known.as_deref().map(holders) != Some(holders(&resource))
+            && let Some(blueprint) = self.pool_of(&resource).map(|(blueprint, _)| blueprint.clone())
+        {
+            self.quota_moved(&blueprint, now);
+        }
+        let counted = |r: &Resource| (pool::bucket(r), is_deleting(&r.metadata));
         if known.as_deref().map(counted) != Some(counted(&resource)) {
             self.recount(&resource);
+            self.tend_pool_of(&resource, now);
+            if known.is_some_and(|known| pool::bucket(&known) == pool::Bucket::Pending) {
+                self.look_elsewhere(&resource, now);
+            }
         }
     }
 
@@ -168,9 +193,15 @@ impl Index {
         self.resources.remove(&key);
         self.forget_ended(&known);
         self.withheld.remove(&key);
+        self.unreclaimable.remove(&key);
         self.offer(&key, now);
         self.leases_look(Some(&known), None, now);
         self.recount(&known);
+        self.tend_pool_of(&known, now);
+        self.look_elsewhere(&known, now);
+        if let Some(blueprint) = self.pool_of(&known).map(|(blueprint, _)| blueprint.clone()) {
+            self.quota_moved(&blueprint, now);
+        }
         // A Blueprint that has found the name taken looks again.
         let by_name = ObjectKey::new(&key.namespace, &known.spec.blueprint_ref.name);
         if self.blueprints.contains_key(&by_name) {
@@ -221,7 +252,7 @@ impl Index {
     fn count(&mut self, resource: &Resource, by: i64) {
         let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) else { return };
         if let Some(pool) = self.blueprints.get_mut(&key) {
-            pool::count(&mut pool.counts, pool::bucket(resource), by);
+            pool.count(resource, by);
         }
     }
 
@@ -240,8 +271,8 @@ impl Index {
                     pool.failures = 0;
                     pool.failure = None;
                     pool.next_build_at = None;
-                    self.dirty.push(Key::Blueprint(key.clone()));
-                    self.order(&key, now);
+                    // What may be built again is ordered when it has been offered.
+                    self.dirty.push(Key::Blueprint(key));
                 }
             }
             // Several arrows may have been gone along in one write.
@@ -317,6 +348,10 @@ impl Index {
         if is_deleting(&pool.object.metadata) {
             self.dirty.push(Key::Blueprint(key));
         } else {
+            if !pool.queue.is_empty() {
+                // Why they wait may have changed, though nobody has moved.
+                self.moved.insert(key.clone(), true);
+            }
             self.recount.insert(key);
         }
     }
@@ -373,9 +408,10 @@ impl Index {
         pool.next_build_at = recorded.filter(|_| known.is_none());
         let owned = self.owned.get(&id).cloned().unwrap_or_default();
         for resource in owned.iter().filter_map(|r| self.resources.get(r)) {
-            pool::count(&mut pool.counts, pool::bucket(resource), 1);
+            pool.count(resource, 1);
         }
         if let Some(before) = self.blueprints.remove(&key) {
+            pool.shrinking = before.shrinking;
             pool.failures = before.failures;
             pool.failure = before.failure;
             // Its next pass carries them out, or finds that the slot is no more.
@@ -400,7 +436,7 @@ impl Index {
             return;
         }
         self.blueprint_uids.remove(uid(seen));
-        for lease in self.blueprints.remove(&key).into_iter().flat_map(|pool| pool.orders.into_values()) {
+        for lease in self.blueprints.remove(&key).into_iter().flat_map(|pool| pool.orders.into_values()).flatten() {
             if let Some(waiter) = self.waiters.get_mut(&lease)
                 && waiter.ordered.as_ref().is_some_and(|(blueprint, _)| *blueprint == key)
             {

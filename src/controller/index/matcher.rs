@@ -1,11 +1,11 @@
-//! Who is offered what: the ladder reuse → build → wait (design.md, 5). It keeps one thing true after every event: no
+//! Who is offered what: the ladder reuse → build → reclaim → wait (design.md, 5; reclaim is told beside). It keeps one thing true after every event: no
 //! lease that waits fits a resource with room that is not offered already, nor a vacant slot that may be built in. So each
 //! event looks only at what it has changed.
 //!
 //! An offer (lease ↔ resource) and an order (lease ↔ slot) are taken back only by the pass that they were made to, when
 //! it has ended: then the index shows what came of it.
 
-use super::{Index, Key, ObjectKey, Pool, Queued, Waiter, Wants, slot_state};
+use super::{Index, Key, ObjectKey, Pool, Queued, Waiter, Wants};
 use crate::{
     api::{
         Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
@@ -16,7 +16,7 @@ use crate::{
     lifecycle::{
         has_finalizer, is_deleting,
         matching::{self, Admission},
-        pool::{self, SlotState},
+        pool::{self, Bucket, SlotState},
         queue, uid,
     },
 };
@@ -25,6 +25,9 @@ use std::{
     sync::Arc,
 };
 
+/// More than any number of leases on one resource.
+const LAST: i64 = 1 << 32;
+
 impl Pool {
     pub(super) fn new(object: Arc<Blueprint>) -> Self {
         Self {
@@ -32,6 +35,14 @@ impl Pool {
             slots: None,
             taken: Vec::new(),
             counts: Default::default(),
+            template_hash: String::new(),
+            builds_take_time: true,
+            pending: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            holders: BTreeMap::new(),
+            going: BTreeSet::new(),
+            rooms: BTreeMap::new(),
+            shrinking: false,
             free: BTreeSet::new(),
             queue: BTreeMap::new(),
             orders: BTreeMap::new(),
@@ -55,11 +66,58 @@ impl Pool {
         self.object.spec.limits.max_resources.filter(|limit| *limit < listed)
     }
 
-    /// How many more resources the limit allows, those counted that are ordered.
+    /// Counts one more of its resources, or with `-1` one less.
+    pub(super) fn count(&mut self, resource: &Resource, by: i64) {
+        let key = ObjectKey::of(&resource.metadata);
+        let bucket = pool::bucket(resource);
+        pool::count(&mut self.counts, bucket, by);
+        for claim in resource.claims() {
+            let held = self.holders.entry(claim.namespace.clone()).or_default();
+            *held = held.saturating_add_signed(by as isize);
+            if *held == 0 {
+                self.holders.remove(&claim.namespace);
+            }
+        }
+        match bucket {
+            Bucket::Pending => keep(&mut self.pending, key, by > 0),
+            Bucket::Idle if !is_deleting(&resource.metadata) => {
+                keep(&mut self.idle, (pool::idle_since(resource), key), by > 0);
+            }
+            Bucket::Leased => {}
+            Bucket::Idle | Bucket::Released | Bucket::Broken | Bucket::Destroyed => {
+                keep(&mut self.going, key, by > 0);
+            }
+        }
+    }
+
+    /// How many more resources both limits allow, those counted that are ordered.
     fn allowance(&self) -> usize {
+        self.places().min(self.builds())
+    }
+
+    /// How many more resources `maxResources` allows.
+    pub(super) fn places(&self) -> usize {
         let used = usize::try_from(pool::live(&self.counts)).unwrap_or(0) + self.orders.len();
         let limit = self.object.spec.limits.max_resources.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         limit.saturating_sub(used)
+    }
+
+    /// How many more builds `maxConcurrentBuilds` allows at once. What is being torn down is no build.
+    pub(super) fn builds(&self) -> usize {
+        if !self.builds_take_time {
+            return usize::MAX;
+        }
+        let limit = usize::try_from(self.object.spec.limits.max_concurrent_builds).unwrap_or(1);
+        limit.saturating_sub(self.pending.len() + self.orders.len())
+    }
+}
+
+/// Puts into a set, or takes out of it.
+fn keep<T: Ord>(set: &mut BTreeSet<T>, value: T, keep: bool) {
+    if keep {
+        set.insert(value);
+    } else {
+        set.remove(&value);
     }
 }
 
@@ -177,6 +235,13 @@ impl Index {
             Arc::new(slots)
         });
         let owned = self.owned.get(uid(&pool.object.metadata)).cloned().unwrap_or_default();
+        let driver = self.drivers.of_blueprint(&pool.object);
+        let template_hash = driver.map(|driver| driver.template_hash(&pool.object)).unwrap_or_default();
+        let builds_take_time = driver.is_none_or(|driver| !driver.free_steps(Some(&pool.object), None).build);
+        if let Some(pool) = self.blueprints.get_mut(key) {
+            pool.template_hash = template_hash;
+            pool.builds_take_time = builds_take_time;
+        }
         if let Some(pool) = self.blueprints.get_mut(key)
             && (pool.slots != slots || pool.taken != taken)
         {
@@ -189,9 +254,21 @@ impl Index {
 
     /// A lease or what it is claimed by has changed: it waits, or waits no more.
     pub(super) fn requeue(&mut self, key: &ObjectKey, now: MicroTime) {
-        if self.synced {
-            self.enqueue(key, now);
-            self.serve(key, now);
+        if !self.synced {
+            return;
+        }
+        let left: Vec<_> = self.waiters.get(key).into_iter().flat_map(|w| &w.queues).cloned().collect();
+        self.enqueue(key, now);
+        self.serve(key, now);
+        for queued in left {
+            self.plan(&queued.blueprint, now);
+        }
+        // What is built for it is built for nobody, or for somebody again.
+        let uid = self.leases.get(key).map(|lease| uid(&lease.metadata).to_owned());
+        for pool in uid.and_then(|uid| self.building.get(&uid)).into_iter().flatten().cloned().collect::<Vec<_>>() {
+            if let Some(resource) = self.resources.get(&pool).cloned() {
+                self.tend_pool_of(&resource, now);
+            }
         }
     }
 
@@ -214,7 +291,8 @@ impl Index {
             .filter_map(|(blueprint, _)| {
                 let spec = &self.blueprints.get(&blueprint)?.object.spec;
                 let flavours = matching::flavours(&lease.spec, &spec.resource);
-                let wants = Wants { selector: lease.spec.selector.clone(), flavours };
+                let namespace = spec.limits.max_leases_per_namespace.map(|_| key.namespace.clone());
+                let wants = Wants { namespace, selector: lease.spec.selector.clone(), flavours };
                 Some(Queued { place: queue::place(&lease, &spec.lease), blueprint, wants })
             })
             .collect();
@@ -277,8 +355,13 @@ impl Index {
         candidates.into_iter().map(|(key, _, admission)| (key, admission)).collect()
     }
 
-    /// The ladder, for one lease: a resource with room, else a vacant slot, else it waits.
-    fn serve(&mut self, key: &ObjectKey, now: MicroTime) {
+    /// The ladder, for one lease: a resource with room, else a vacant slot, else what makes room, else it waits.
+    pub(super) fn serve(&mut self, key: &ObjectKey, now: MicroTime) {
+        self.reuse_or_build(key, now);
+        self.plan_for(key, now);
+    }
+
+    fn reuse_or_build(&mut self, key: &ObjectKey, now: MicroTime) {
         let Some(lease) = self.leases.get(key).cloned() else { return };
         let Some(waiter) = self.waiters.get(key) else { return };
         if waiter.offered.is_some() || self.is_claimed(&lease) {
@@ -288,26 +371,22 @@ impl Index {
         if let Some(resource) = queues.iter().find_map(|blueprint| self.best_free(blueprint, &lease, now)) {
             return self.make_offer(key, &resource);
         }
-        if self.has_build_in_flight(key, &lease) {
-            return;
-        }
         for blueprint in queues {
-            if let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot)) {
-                return self.make_order(key, &blueprint, slot.name);
+            if !self.has_build_in_flight(key, &blueprint, now)
+                && self.blueprints.get(&blueprint).is_some_and(|pool| self.may_build_for(pool, &key.namespace))
+                && let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot))
+            {
+                return self.make_order(Some(key), &blueprint, slot.name);
             }
         }
-    }
-
-    /// One build in flight for each lease. One that is suspended before it has ended does not fly.
-    fn has_build_in_flight(&self, key: &ObjectKey, lease: &Lease) -> bool {
-        let building = self.building.get(uid(&lease.metadata)).into_iter().flatten();
-        let mut pools = building.filter_map(|r| self.pool_of(self.resources.get(r)?));
-        self.waiters.get(key).is_some_and(|w| w.ordered.is_some()) || pools.any(|(_, pool)| !pool.object.spec.suspend)
     }
 
     /// Where there is a choice a lease gets a resource that outlives it, else the one that lives longest.
     fn best_free(&self, blueprint: &ObjectKey, lease: &Lease, now: MicroTime) -> Option<ObjectKey> {
         let pool = self.blueprints.get(blueprint)?;
+        if pool.free.is_empty() || !self.may_hold(pool, lease.metadata.namespace.as_deref().unwrap_or_default()) {
+            return None;
+        }
         let end = |r: &Resource| r.status.as_ref().and_then(|s| s.expires_at);
         let needed = lease.spec.expires_at.or(lease.spec.ttl.map(|ttl| now.after(ttl)));
         let outlives = |r: &Resource| end(r).is_none_or(|end| needed.is_some_and(|needed| needed <= end));
@@ -348,8 +427,12 @@ impl Index {
         }
         let filed = self.resources.get(key).and_then(|resource| {
             let (blueprint, pool) = self.pool_of(resource)?;
-            let filled = i64::try_from(resource.claims().len()).unwrap_or(0);
+            // Those that are offered to it count, too: or several that come at once would find it as empty as the first.
+            let filled = resource.claims().len() + self.offers.get(key).map_or(0, Vec::len);
+            let filled = i64::try_from(filled).unwrap_or(0);
             let score = if pool.object.spec.placement == Placement::Pack { -filled } else { filled };
+            // What is out of date comes last.
+            let score = score + if Self::is_outdated(resource, pool) { LAST } else { 0 };
             (self.room(key, resource, pool) > 0).then(|| (blueprint.clone(), score))
         });
         let Some((blueprint, score)) = filed else { return false };
@@ -378,7 +461,7 @@ impl Index {
         }
     }
 
-    fn first_for_resource(&self, key: &ObjectKey, now: MicroTime) -> Option<ObjectKey> {
+    pub(super) fn first_for_resource(&self, key: &ObjectKey, now: MicroTime) -> Option<ObjectKey> {
         let resource = self.resources.get(key)?;
         let (_, pool) = self.pool_of(resource)?;
         let policy = &pool.object.spec.resource;
@@ -387,7 +470,9 @@ impl Index {
             let (place, key, lease) = class.iter().find_map(|(p, k)| Some((p.clone(), k.clone(), waits(k)?)))?;
             matching::fits(&lease.spec, resource, policy, now).then_some((place, key))
         };
-        pool.queue.values().filter_map(head).min().map(|(_, lease)| lease)
+        let may_hold = |wants: &Wants| wants.namespace.as_ref().is_none_or(|namespace| self.may_hold(pool, namespace));
+        let heads = pool.queue.iter().filter_map(|(wants, class)| Some((wants, head(class)?)));
+        heads.filter(|(wants, _)| may_hold(wants)).map(|(_, head)| head).min().map(|(_, lease)| lease)
     }
 
     /// A slot of a Blueprint in which something may be built now, and which will do.
@@ -396,6 +481,12 @@ impl Index {
         if !pool.may_build(now) || pool.allowance() == 0 {
             return None;
         }
+        self.find_vacant(key, will_do)
+    }
+
+    /// A slot of a Blueprint that is vacant, and will do.
+    pub(super) fn find_vacant(&self, key: &ObjectKey, will_do: impl Fn(&Slot) -> bool) -> Option<Slot> {
+        let pool = self.blueprints.get(key)?;
         let name = |slot: &str| ObjectKey::new(&key.namespace, &slot_name(&key.name, slot));
         let vacant = |slot: &str| !pool.orders.contains_key(slot) && !self.resources.contains_key(&name(slot));
         if let Some(slots) = &pool.slots {
@@ -403,25 +494,25 @@ impl Index {
             return slots.iter().find(fit).cloned();
         }
         // A pool of resources that are all alike: any vacant number will do.
-        let driver = self.drivers.of_blueprint(&pool.object)?;
-        let slot = Slot {
-            name: (0..pool.object.spec.limits.max_resources?).map(|n| n.to_string()).find(|slot| vacant(slot))?,
-            attributes: pool.object.spec.attributes.clone(),
-            template_hash: driver.template_hash(&pool.object),
-            enabled: true,
-            identity: None,
-        };
-        will_do(&slot).then_some(slot)
+        self.drivers.of_blueprint(&pool.object)?;
+        let mut slot = pool.numbered(String::new());
+        if !will_do(&slot) {
+            return None;
+        }
+        slot.name = (0..pool.object.spec.limits.max_resources?).map(|n| n.to_string()).find(|slot| vacant(slot))?;
+        Some(slot)
     }
 
     /// Whether an order may still be carried out, after so many others: it was made some time ago.
     pub(super) fn may_make(&self, key: &ObjectKey, slot: &Slot, others: usize, now: MicroTime) -> bool {
         let Some(pool) = self.blueprints.get(key) else { return false };
         let live = usize::try_from(pool::live(&pool.counts)).unwrap_or(0);
+        let at_once = usize::try_from(pool.object.spec.limits.max_concurrent_builds).unwrap_or(1);
         let limit = pool.object.spec.limits.max_resources.and_then(|n| usize::try_from(n).ok());
         pool.may_build(now)
             && slot.enabled
             && limit.is_none_or(|limit| live + others < limit)
+            && (!pool.builds_take_time || pool.pending.len() + others < at_once)
             && !self.is_held(key, slot)
     }
 
@@ -436,36 +527,47 @@ impl Index {
         })
     }
 
-    /// Slots may be vacant: one is ordered for each waiting lease that fits and has no build in flight, in order.
+    /// Slots may be vacant: one is ordered for each waiting lease that fits and has no build in flight, in order; and then
+    /// as many as are to be kept ready.
     pub(super) fn order(&mut self, key: &ObjectKey, now: MicroTime) {
         if !self.synced {
             return;
         }
-        loop {
-            if self.vacant_slot(key, now, |_| true).is_none() {
-                return;
-            }
-            let Some(pool) = self.blueprints.get(key) else { return };
-            let wanted = pool.queue.values().filter_map(|class| {
-                let mut unserved = class.iter().filter_map(|(place, lease)| {
-                    let object = self.leases.get(lease).filter(|l| queue::waits(l, now))?;
-                    (!self.has_build_in_flight(lease, object)).then_some((place, lease, object))
-                });
-                let (place, lease, object) = unserved.next()?;
-                let slot = self.vacant_slot(key, now, |slot| matching::fits_slot(&object.spec, slot))?;
-                Some((place.clone(), lease.clone(), slot.name))
+        while let Some((lease, slot)) = self.next_order(key, now) {
+            self.make_order(lease.as_ref(), key, slot);
+        }
+        self.plan(key, now);
+    }
+
+    fn next_order(&self, key: &ObjectKey, now: MicroTime) -> Option<(Option<ObjectKey>, String)> {
+        let pool = self.blueprints.get(key)?;
+        let missing = self.missing(pool);
+        if (pool.queue.is_empty() && missing == 0) || !pool.may_build(now) || pool.allowance() == 0 {
+            return None;
+        }
+        let any = self.find_vacant(key, |_| true)?;
+        let may_build = |wants: &Wants| wants.namespace.as_ref().is_none_or(|ns| self.may_build_for(pool, ns));
+        let wanted = pool.queue.iter().filter(|(wants, _)| may_build(wants)).filter_map(|(_, class)| {
+            let mut unserved = class.iter().filter_map(|(place, lease)| {
+                let object = self.leases.get(lease).filter(|l| queue::waits(l, now))?;
+                (!self.has_build_in_flight(lease, key, now)).then_some((place, lease, object))
             });
-            let Some((_, lease, slot)) = wanted.min() else { return };
-            self.make_order(&lease, key, slot);
+            let (place, lease, object) = unserved.next()?;
+            let slot = self.find_vacant(key, |slot| matching::fits_slot(&object.spec, slot))?;
+            Some((place.clone(), lease.clone(), slot.name))
+        });
+        match wanted.min() {
+            Some((_, lease, slot)) => Some((Some(lease), slot)),
+            None => (missing > 0).then_some((None, any.name)),
         }
     }
 
-    fn make_order(&mut self, lease: &ObjectKey, blueprint: &ObjectKey, slot: String) {
-        let (Some(waiter), Some(pool)) = (self.waiters.get_mut(lease), self.blueprints.get_mut(blueprint)) else {
-            return;
-        };
-        waiter.ordered = Some((blueprint.clone(), slot.clone()));
-        pool.orders.insert(slot, lease.clone());
+    fn make_order(&mut self, lease: Option<&ObjectKey>, blueprint: &ObjectKey, slot: String) {
+        let Some(pool) = self.blueprints.get_mut(blueprint) else { return };
+        if let Some(waiter) = lease.and_then(|lease| self.waiters.get_mut(lease)) {
+            waiter.ordered = Some((blueprint.clone(), slot.clone()));
+        }
+        pool.orders.insert(slot, lease.cloned());
         self.dirty.push(Key::Blueprint(blueprint.clone()));
     }
 
@@ -480,6 +582,14 @@ impl Index {
         for lease in offered {
             self.serve(lease, now);
         }
+        self.quota_moved_of(resource, now);
+    }
+
+    fn quota_moved_of(&mut self, resource: &ObjectKey, now: MicroTime) {
+        let pool = self.resources.get(resource).and_then(|r| self.pool_of(r)).map(|(key, _)| key.clone());
+        if let Some(blueprint) = pool {
+            self.quota_moved(&blueprint, now);
+        }
     }
 
     /// The pass of a resource has failed: what it was offered is offered elsewhere, until a pass has not.
@@ -490,6 +600,7 @@ impl Index {
         for lease in offered {
             self.serve(lease, now);
         }
+        self.quota_moved_of(resource, now);
     }
 
     fn take_back(&mut self, resource: &ObjectKey, offered: &[ObjectKey], now: MicroTime) {
@@ -512,7 +623,7 @@ impl Index {
     /// The pass of a Blueprint has ended: its orders are carried out, or have failed and are made anew later.
     pub fn settle_orders(&mut self, blueprint: &ObjectKey, slots: &[String], now: MicroTime) {
         for slot in slots {
-            let lease = self.blueprints.get_mut(blueprint).and_then(|pool| pool.orders.remove(slot));
+            let lease = self.blueprints.get_mut(blueprint).and_then(|pool| pool.orders.remove(slot)).flatten();
             if let Some(waiter) = lease.as_ref().and_then(|lease| self.waiters.get_mut(lease))
                 && waiter.ordered.as_ref().is_some_and(|(b, s)| b == blueprint && s == slot)
             {
@@ -523,6 +634,7 @@ impl Index {
             }
         }
         self.order(blueprint, now);
+        self.replace_next(blueprint, now);
     }
 
     /// A Blueprint's pass begins: builds that were put off may be due.
@@ -532,10 +644,11 @@ impl Index {
         {
             pool.next_build_at = None;
             self.order(blueprint, now);
+            self.replace_next(blueprint, now);
         }
     }
 
-    pub(super) fn slot_state_of(&self, resource: &Resource) -> SlotState {
-        self.pool_of(resource).map_or(SlotState::Current, |(_, pool)| slot_state(resource, pool))
+    pub(super) fn slot_state_of(&self, key: &ObjectKey, resource: &Resource) -> SlotState {
+        self.pool_of(resource).map_or(SlotState::Current, |(_, pool)| self.slot_state(key, resource, pool))
     }
 }

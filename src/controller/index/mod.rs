@@ -3,12 +3,17 @@
 
 mod door;
 mod matcher;
+mod namespaces;
 mod places;
+mod readiness;
+mod reclaim;
+mod replacement;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use places::SWEEP;
+pub use reclaim::DueReclaim;
 pub use view::{Held, LeaseAround, ResourceAround};
 
 use super::key::{Key, ObjectKey};
@@ -40,8 +45,11 @@ pub struct Index {
     namespaces: Option<BTreeMap<String, BTreeMap<String, String>>>,
     /// Lease UID → the lease.
     lease_uids: BTreeMap<String, ObjectKey>,
-    /// Blueprint UID → the Blueprint.
+    /// Lease → when its present heartbeat was first seen, for those that need one.
+    heartbeats: BTreeMap<ObjectKey, MicroTime>,
+    /// Resource UID → the resource.
     resource_uids: BTreeMap<String, ObjectKey>,
+    /// Blueprint UID → the Blueprint.
     blueprint_uids: BTreeMap<String, ObjectKey>,
     /// Lease UID → the last version of a lease that was destroyed and is gone, while a resource claims it: R4a is final, and
     /// needs no read.
@@ -70,6 +78,8 @@ pub struct Index {
     recount: BTreeSet<ObjectKey>,
     /// Resources whose last pass failed: nothing is offered to them until one has not.
     withheld: BTreeSet<ObjectKey>,
+    /// Resources that did not take a `Reclaim`, as they are now.
+    unreclaimable: BTreeSet<ObjectKey>,
     gone: BTreeSet<String>,
     gone_in_order: VecDeque<String>,
     /// Every watch has seen its first full list; before, nothing is matched.
@@ -85,12 +95,28 @@ struct Pool {
     /// Entries that an older Blueprint offers.
     taken: Vec<String>,
     counts: ResourceCounts,
+    /// What its resources are built from, in short.
+    template_hash: String,
+    /// Building has effects outside: `maxConcurrentBuilds` holds for it.
+    builds_take_time: bool,
+    /// Resources that are being built.
+    pending: BTreeSet<ObjectKey>,
+    /// Resources that nobody holds, the longest idle first.
+    idle: BTreeSet<(MicroTime, ObjectKey)>,
+    /// Namespace → how many claims there are for its leases.
+    holders: BTreeMap<String, usize>,
+    /// Resources that are over, as long as they are there, and those idle ones that are being deleted.
+    going: BTreeSet<ObjectKey>,
+    /// Lease that waits → the resource that makes room for it.
+    rooms: BTreeMap<ObjectKey, reclaim::Room>,
+    /// `maxResources` was lowered, and there were more when last looked at.
+    shrinking: bool,
     /// Resources with room, the one to be filled first in front.
     free: BTreeSet<(i64, ObjectKey)>,
     /// Leases that may be served by it and have no grant on its way, by what they want.
     queue: BTreeMap<Wants, BTreeMap<Place, ObjectKey>>,
-    /// Slots that its next pass is to build in, and for whom.
-    orders: BTreeMap<String, ObjectKey>,
+    /// Slots that its next pass is to build in, and for whom; for nobody, so that `minReady` are kept ready.
+    orders: BTreeMap<String, Option<ObjectKey>>,
     /// Builds that failed in a row.
     failures: u32,
     /// Why the last of them did.
@@ -102,6 +128,8 @@ struct Pool {
 /// served in order, so only the head of each kind is looked at when a resource becomes free.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Wants {
+    /// Where that counts (`limits.maxLeasesPerNamespace`).
+    namespace: Option<Arc<str>>,
     selector: Option<crate::api::Selector>,
     flavours: BTreeMap<String, String>,
 }
@@ -148,6 +176,7 @@ impl Index {
             blueprints: BTreeMap::new(),
             namespaces: Some(BTreeMap::new()),
             lease_uids: BTreeMap::new(),
+            heartbeats: BTreeMap::new(),
             resource_uids: BTreeMap::new(),
             blueprint_uids: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -163,6 +192,7 @@ impl Index {
             moved: BTreeMap::new(),
             recount: BTreeSet::new(),
             withheld: BTreeSet::new(),
+            unreclaimable: BTreeSet::new(),
             gone: BTreeSet::new(),
             gone_in_order: VecDeque::new(),
             synced: false,
@@ -215,6 +245,11 @@ impl Index {
             .filter(|(key, _)| Some(&*key.namespace) == resource.metadata.namespace.as_deref())
     }
 
+    /// The lease of this UID, where the cache has it.
+    pub fn lease(&self, uid: &str) -> Option<Arc<Lease>> {
+        self.lease_by_uid(uid).cloned()
+    }
+
     /// G3: by UID, never by name.
     fn lease_by_uid(&self, uid: &str) -> Option<&Arc<Lease>> {
         self.lease_uids.get(uid).and_then(|key| self.leases.get(key)).or_else(|| self.ended.get(uid))
@@ -225,18 +260,28 @@ impl Index {
         if self.withheld.contains(key) {
             return 0;
         }
-        let uid = crate::lifecycle::uid(&resource.metadata);
-        let ended = |claim: &&crate::api::Claim| {
-            self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))
-        };
-        let held = resource.claims().len() - resource.claims().iter().filter(ended).count();
-        let room = pool::room(resource, &pool.object, slot_state(resource, pool), held);
+        let room = pool::room(resource, &pool.object, self.slot_state(key, resource, pool), self.claims_held(resource));
         room.saturating_sub(self.offers.get(key).map_or(0, Vec::len))
     }
-}
 
-fn slot_state(resource: &Resource, pool: &Pool) -> SlotState {
-    pool::slot_state(resource, pool.slots.as_ref().map(|slots| slots.as_slice()))
+    /// How many of a resource's claims have not ended.
+    fn claims_held(&self, resource: &Resource) -> usize {
+        resource.claims().iter().filter(|claim| !self.is_ended(claim, resource)).count()
+    }
+
+    fn is_ended(&self, claim: &crate::api::Claim, resource: &Resource) -> bool {
+        let uid = crate::lifecycle::uid(&resource.metadata);
+        self.lease_by_uid(&claim.uid).is_some_and(|lease| pool::has_ended(claim, lease, uid))
+    }
+
+    /// How a resource stands to its slot, and to its pool as a whole.
+    fn slot_state(&self, key: &ObjectKey, resource: &Resource, pool: &Pool) -> SlotState {
+        match pool::slot_state(resource, pool.slots.as_ref().map(|slots| slots.as_slice())) {
+            SlotState::Current if self.is_surplus(key, pool) => SlotState::Surplus,
+            SlotState::Current if self.is_replaced_next(key, resource, pool) => SlotState::Outdated,
+            state => state,
+        }
+    }
 }
 
 /// Adds to a map of sets.

@@ -6,16 +6,19 @@ use crate::{
     api::{
         Blueprint, BlueprintSpec, Command, CommandType, FINALIZER, Lease, LeasePhase, LeaseSpec, MicroTime, Resource,
         ResourcePhase, Selector,
-        blueprint::{Driver, Host, HostsDriver, Limits, Recycle},
-        step::{Report, StepKind},
+        blueprint::{self, Host, HostsDriver, Limits, Recycle, ResourcePolicy, WebhookDriver},
+        step::{Answer, Facts, FreeSteps, Report, StepKind},
     },
-    driver::{Drivers, Work},
+    driver::{Driver, Drivers, Work},
     lifecycle::{self, MetadataChange, Read, is_deleting, matching, matching::SharedNamespaces, pool, uid},
 };
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ObjectMeta;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// splitmix64: the same numbers for the same seed, on every machine.
 struct Dice(u64);
@@ -30,6 +33,47 @@ impl Dice {
     }
 }
 
+/// A driver whose builds take their time, in a pool of resources that are all alike.
+struct Slow;
+
+impl Driver for Slow {
+    fn name(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn free_steps(&self, _: Option<&Blueprint>, _: Option<&serde_json::Value>) -> FreeSteps {
+        FreeSteps { build: false, ..FreeSteps::ALL }
+    }
+
+    fn allocate(&self, _: Work) -> BoxFuture<'static, serde_json::Value> {
+        futures::future::ready(serde_json::json!({"driver": "webhook"})).boxed()
+    }
+
+    fn template_hash(&self, blueprint: &Blueprint) -> String {
+        blueprint.spec.driver.webhook.as_ref().unwrap().client_config.url.clone()
+    }
+
+    fn build(&self, _: Work) -> BoxFuture<'static, Answer> {
+        unreachable!("the world says when a build ends")
+    }
+
+    fn activate(&self, _: Work) -> BoxFuture<'static, Answer> {
+        done().boxed()
+    }
+
+    fn tear_down_lease(&self, _: Work) -> BoxFuture<'static, Answer> {
+        done().boxed()
+    }
+
+    fn tear_down_resource(&self, _: Work) -> BoxFuture<'static, Answer> {
+        done().boxed()
+    }
+}
+
+async fn done() -> Answer {
+    Answer::Done(Facts::default())
+}
+
 struct World {
     index: Index,
     dice: Dice,
@@ -39,6 +83,10 @@ struct World {
     resources: BTreeMap<ObjectKey, Resource>,
     blueprints: BTreeMap<ObjectKey, Blueprint>,
     dirty: BTreeSet<Key>,
+    /// Builds that have ended, by the UID of their resource.
+    built: BTreeMap<String, Answer>,
+    /// How many leases of the one namespace that there is may hold a Blueprint's resources.
+    limit: Option<i64>,
     /// Status writes, for those that are to be counted.
     writes: usize,
 }
@@ -53,6 +101,7 @@ fn change(meta: &mut ObjectMeta, change: MetadataChange, now: MicroTime) -> bool
     match change {
         MetadataChange::AddFinalizer => finalizers.push(FINALIZER.to_owned()),
         MetadataChange::RemoveFinalizer => finalizers.retain(|f| f != FINALIZER),
+        MetadataChange::Prune => unreachable!("nobody here fills a queue"),
         MetadataChange::Delete => meta.deletion_timestamp = Some(Time(now.timestamp())),
     }
     meta.deletion_timestamp.is_some() && finalizers_of(meta).is_empty()
@@ -85,7 +134,7 @@ macro_rules! store {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut index = Index::new(Drivers::standard(), SharedNamespaces::default());
+        let mut index = Index::new(Drivers::standard().with(Arc::new(Slow)), SharedNamespaces::default());
         let now = MicroTime::from(jiff::Timestamp::from_second(1_000_000).unwrap());
         index.start(now);
         Self {
@@ -97,6 +146,8 @@ impl World {
             resources: BTreeMap::new(),
             blueprints: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            built: BTreeMap::new(),
+            limit: (seed % 3 == 1).then_some(2),
             writes: 0,
         }
     }
@@ -127,10 +178,36 @@ impl World {
         let mut spec = BlueprintSpec {
             resource_type: "host".into(),
             limits,
-            driver: Driver { hosts: Some(inventory), ..Driver::default() },
+            driver: blueprint::Driver { hosts: Some(inventory), ..Default::default() },
             ..BlueprintSpec::default()
         };
         spec.lease.recycle = recycle;
+        self.put_spec(name, spec);
+    }
+
+    /// A pool of resources that are all alike but for their flavour, and that take their time to build.
+    fn pool(&mut self, name: &str, limits: Limits, template: &str) {
+        let mut webhook = WebhookDriver::default();
+        webhook.client_config.url = template.into();
+        let spec = BlueprintSpec {
+            resource_type: "host".into(),
+            limits,
+            attributes: [("size".to_owned(), "big".to_owned())].into(),
+            resource: ResourcePolicy {
+                parameters: vec!["flavour".into()],
+                defaults: [("flavour".to_owned(), "a".to_owned())].into(),
+                idle_ttl: Some(crate::api::Duration::from_secs(10)),
+                reclaim_after: Some(crate::api::Duration::from_secs(3)),
+                ..ResourcePolicy::default()
+            },
+            driver: blueprint::Driver { webhook: Some(webhook), ..Default::default() },
+            ..BlueprintSpec::default()
+        };
+        self.put_spec(name, spec);
+    }
+
+    fn put_spec(&mut self, name: &str, mut spec: BlueprintSpec) {
+        spec.limits.max_leases_per_namespace = self.limit;
         let metadata =
             self.blueprints.get(&key(name)).map_or_else(|| self.meta(name), |before| before.metadata.clone());
         let status = self.blueprints.get(&key(name)).and_then(|before| before.status.clone());
@@ -173,8 +250,9 @@ impl World {
             }
             if let Some(order) = &decision.step {
                 let held = passes::lease::holding(&around, &decision.status, &known);
+                let driver = held.as_ref().and_then(|h| h.driver.clone()).or(driver).unwrap();
                 let work = passes::lease::work(order, &around, held);
-                reports.push(self.run(order.step.kind, work, &order.step));
+                reports.push(run(&driver, order.step.kind, work, &order.step));
                 continue;
             }
             if Some(&decision.status) != around.lease.status.as_ref() && decision.status != Default::default() {
@@ -202,14 +280,26 @@ impl World {
                 self.read(&around.held.resource, read, &mut known);
                 continue;
             }
+            let on_record = around.held.resource.status.clone().unwrap_or_default();
             if let Some(order) = &decision.step {
-                let work = passes::resource::work(order, &around, &known);
-                reports.push(self.run(order.step.kind, work, &order.step));
-                continue;
+                let driver = around.held.driver.clone().unwrap();
+                if driver.free_steps(None, None).contains(order.step.kind) {
+                    let work = passes::resource::work(order, &around, &known);
+                    reports.push(run(&driver, order.step.kind, work, &order.step));
+                    continue;
+                }
+                let ended = self.built.get(uid(&around.held.resource.metadata)).filter(|_| reports.is_empty());
+                if decision.status == on_record
+                    && let Some(answer) = ended.cloned()
+                {
+                    reports.push(Report { step: order.step.clone(), answer, failures: 0, retry_at: None });
+                    continue;
+                }
             }
             if Some(&decision.status) != around.held.resource.status.as_ref() && decision.status != Default::default() {
                 self.writes += 1;
                 self.put_resource(Resource { status: Some(decision.status), ..(*around.held.resource).clone() });
+                self.one_is_replaced_at_a_time(object);
             } else if let Some(what) = decision.metadata {
                 self.edit_resource(object, what);
             }
@@ -238,26 +328,33 @@ impl World {
                 let live = self.resources.values().filter(own).filter(|r| r.phase() != ResourcePhase::Destroyed);
                 known.others = Some(live.filter(|r| uid(&r.metadata) != uid(&resource.metadata)).count() as i64);
             }
-            Read::BoundResource => panic!("not a resource's question: {read:?}"),
+            Read::BoundResource | Read::Expiry | Read::Hook(_) => panic!("not a resource's question: {read:?}"),
         }
     }
 
     fn blueprint_pass(&mut self, object: &ObjectKey) {
+        self.index.retry_builds(object, self.now);
         let Some(view) = self.index.around_blueprint(object, self.now) else { return };
         let mut slots = Vec::new();
         for order in view.orders {
             if let Some((slot, lease)) = order.make {
-                let mut resource = passes::blueprint::draft(&view.blueprint, &slot, &lease);
+                let mut resource = passes::blueprint::draft(&view.blueprint, &slot, lease.as_deref());
                 let name = resource.metadata.name.clone().unwrap();
                 if !self.resources.contains_key(&key(&name)) {
                     let meta = self.meta(&name);
                     resource.metadata = ObjectMeta { labels: resource.metadata.labels, ..meta };
                     self.put_resource(resource);
+                    self.within_limits(object);
                 }
             }
             slots.push(order.slot);
         }
         self.index.settle_orders(object, &slots, self.now);
+        for due in self.index.due_reclaims(object, self.now).0 {
+            let mut resource = (*due.resource).clone();
+            resource.spec.commands.push(pool::reclaim(&resource, &due.lease));
+            self.put_resource(resource);
+        }
         let Some(mut view) = self.index.around_blueprint(object, self.now) else { return };
         let own = uid(&view.blueprint.metadata).to_owned();
         view.around.resources_left = Some(self.resources.values().filter(|r| r.spec.blueprint_ref.uid == own).count());
@@ -269,10 +366,43 @@ impl World {
         }
     }
 
-    fn run(&self, kind: StepKind, work: Work, step: &crate::api::step::Step) -> Report {
-        let driver = self.index.drivers.named("hosts").unwrap();
-        let answer = super::super::steps::call(&**driver, kind, work).now_or_never().expect("hosts take no time");
-        Report { step: step.clone(), answer, failures: 0, retry_at: None }
+    /// Nothing is made that is one too many.
+    fn within_limits(&self, blueprint: &ObjectKey) {
+        let Blueprint { spec, metadata, .. } = &self.blueprints[blueprint];
+        let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == uid(metadata));
+        let (mut live, mut pending) = (0, 0);
+        for phase in own.map(Resource::phase) {
+            live += i64::from(phase != ResourcePhase::Destroyed);
+            pending += i64::from(phase == ResourcePhase::Pending);
+        }
+        assert!(spec.limits.max_resources.is_none_or(|limit| live <= limit), "{live} of {blueprint}");
+        assert!(
+            spec.driver.hosts.is_some() || pending <= spec.limits.max_concurrent_builds,
+            "{pending} of {blueprint} are built at once"
+        );
+    }
+
+    /// A resource that is given up for being out of date is the only one, and nothing is being built.
+    fn one_is_replaced_at_a_time(&self, object: &ObjectKey) {
+        let replaced = |r: &Resource| {
+            let conditions = r.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+            r.slot().is_some_and(|slot| slot.parse::<u32>().is_ok())
+                && lifecycle::conditions::true_reason(conditions, "Released") == Some("Outdated")
+        };
+        let resource = &self.resources[object];
+        if replaced(resource) {
+            let blueprint = &resource.spec.blueprint_ref.uid;
+            let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == *blueprint);
+            let others = own.filter(|r| r.phase() == ResourcePhase::Pending || replaced(r)).count();
+            assert_eq!(others, 1, "{object} is given up beside others");
+        }
+    }
+
+    /// Time passes, and whoever would wake by then has.
+    fn time_passes(&mut self, seconds: i64) {
+        self.now = self.now.after(crate::api::Duration::from_secs(seconds));
+        self.dirty.extend(self.blueprints.keys().cloned().map(Key::Blueprint));
+        self.dirty.extend(self.resources.keys().cloned().map(Key::Resource));
     }
 
     /// At rest: nothing is under way, no slot holds too many, and nobody waits beside what would serve them.
@@ -301,17 +431,74 @@ impl World {
                     continue;
                 }
                 let pool = &self.index.blueprints[name];
+                let too_many = |r: &Resource| self.index.is_surplus(&ObjectKey::of(&r.metadata), pool);
                 let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == uid(&blueprint.metadata));
                 for resource in own {
                     let slot = pool::slot_state(resource, pool.slots.as_ref().map(|s| s.as_slice()));
+                    assert!(!too_many(resource) || resource.phase() == ResourcePhase::Destroyed);
                     let room = pool::room(resource, blueprint, slot, resource.claims().len());
                     let fits = matching::fits(&lease.spec, resource, &blueprint.spec.resource, self.now);
-                    assert!(room == 0 || !fits, "{:?} waits beside {:?}", lease.metadata.name, resource.metadata.name);
+                    let may_hold = self.index.may_hold(pool, "ns");
+                    assert!(
+                        room == 0 || !fits || !may_hold,
+                        "{:?} waits beside {:?}",
+                        lease.metadata.name,
+                        resource.metadata.name
+                    );
+                }
+                let has_build = self.index.has_build_in_flight(&ObjectKey::of(&lease.metadata), name, self.now);
+                if has_build || !self.index.may_build_for(pool, "ns") {
+                    continue;
                 }
                 let vacant = self.index.vacant_slot(name, self.now, |slot| matching::fits_slot(&lease.spec, slot));
                 assert!(vacant.is_none(), "{:?} waits beside a vacant slot of {name}: {vacant:?}", lease.metadata.name);
             }
         }
+        for (name, pool) in &self.index.blueprints {
+            let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == uid(&pool.object.metadata));
+            let held: usize = own.map(|r| self.index.claims_held(r)).sum();
+            assert!(self.limit.is_none_or(|limit| held as i64 <= limit), "{held} of one namespace hold {name}");
+            self.nobody_waits_for_room(name, pool);
+            let outdated = self.index.next_replaced(pool);
+            assert!(outdated.is_none(), "{outdated:?} of {name} is out of date, and nothing replaces it");
+            let missing = self.index.missing(pool);
+            let vacant = self.index.vacant_slot(name, self.now, |_| true);
+            assert!(missing == 0 || vacant.is_none(), "{missing} are missing in {name}, and there is {vacant:?}");
+            let kept = usize::try_from(pool.object.spec.limits.min_ready).unwrap();
+            let ready = self.index.ready(pool).count();
+            let clocks = self.index.ready(pool).filter(|(_, key)| {
+                let idle = self.resources[key].status.as_ref().unwrap();
+                idle.deadlines.iter().any(|d| d.name == crate::api::DeadlineName::Idle)
+            });
+            let (clocks, expected) = (clocks.count(), ready.saturating_sub(kept));
+            assert!(clocks == expected || pool.object.spec.resource.idle_ttl.is_none(), "{name}: {clocks} of {ready}");
+        }
+    }
+
+    /// As many make room as somebody waits for: no resource that nobody who waits can use stays beyond its grace beside them.
+    fn nobody_waits_for_room(&self, name: &ObjectKey, pool: &super::Pool) {
+        let spec = &pool.object.spec;
+        let full = pool.places() == 0 && self.index.may_build_for(pool, "ns");
+        if pool.slots.is_some() || !pool.may_build(self.now) || !full {
+            return;
+        }
+        let waits = |lease: &&ObjectKey| {
+            let object = &self.leases[*lease];
+            matching::fits_slot(&object.spec, &pool.numbered(String::new()))
+                && !self.index.has_build_in_flight(lease, name, self.now)
+        };
+        let waiting: Vec<_> = pool.queue.values().flat_map(|class| class.values()).filter(waits).collect();
+        let rather = |lease: &&&ObjectKey| self.index.waiters[*lease].queues[0].blueprint == *name;
+        let fits_nobody = |r: &Resource| {
+            let fits = |l: &&ObjectKey| matching::fits(&self.leases[*l].spec, r, &spec.resource, self.now);
+            !pool.queue.values().flat_map(|class| class.values()).any(|l| fits(&l))
+        };
+        let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == uid(&pool.object.metadata));
+        let over = |r: &&Resource| pool::idle_since(r).after(spec.resource.reclaim_after.unwrap()) <= self.now;
+        let idle = own.filter(|r| pool::bucket(r) == pool::Bucket::Idle && fits_nobody(r)).filter(over).count();
+        // Those that are going have gone by now: the teardown takes no time.
+        let first = waiting.iter().filter(rather).count();
+        assert!(idle == 0 || first == 0, "{idle} are idle in {name} beside {waiting:?}");
     }
 
     /// One act of somebody.
@@ -324,14 +511,47 @@ impl World {
             attributes: [("size".to_owned(), if n.is_multiple_of(2) { "big" } else { "small" }.to_owned())].into(),
             ..Host::default()
         };
-        match (self.dice.below(10), lease) {
+        match (self.dice.below(15), lease) {
+            (10 | 13 | 14, _) => {
+                // A build ends.
+                let mut pending = self.resources.iter().filter(|(_, r)| r.phase() == ResourcePhase::Pending);
+                let chosen = self.dice.0 as usize % pending.clone().count().max(1);
+                if let Some((object, resource)) = pending.nth(chosen) {
+                    let (object, uid) = (object.clone(), uid(&resource.metadata).to_owned());
+                    let failure = crate::api::Failure { message: "no luck".into(), ..Default::default() };
+                    let fails = self.dice.below(6) == 0;
+                    let answer = if fails { Answer::FailedForGood(failure) } else { Answer::Done(Facts::default()) };
+                    self.built.insert(uid, answer);
+                    self.dirty.insert(Key::Resource(object));
+                }
+            }
+            (11, _) => {
+                let limits = Limits {
+                    max_resources: Some(4 - self.dice.below(3) as i64),
+                    min_ready: self.dice.below(3) as i64,
+                    max_concurrent_builds: 2,
+                    ..Limits::default()
+                };
+                let template = ["old", "new"][self.dice.below(2)];
+                self.pool("slow", limits, template);
+            }
+            (12, _) => {
+                let seconds = 1 + self.dice.below(15) as i64;
+                self.time_passes(seconds);
+            }
             (0..=3, None) => {
                 let size = ["big", "small"][self.dice.below(2)];
                 let selector = Selector { match_labels: [("size".into(), size.into())].into(), ..Selector::default() };
+                let slow = crate::api::lease::BlueprintName { namespace: None, name: "slow".into() };
                 let spec = LeaseSpec {
                     resource_type: "host".into(),
+                    blueprints: if self.dice.below(3) == 0 { vec![slow] } else { Vec::new() },
                     selector: (self.dice.below(2) == 0).then_some(selector),
                     priority: self.dice.below(3) as i32,
+                    parameters: match self.dice.below(4) {
+                        0 => [("flavour".to_owned(), "b".to_owned())].into(),
+                        _ => BTreeMap::new(),
+                    },
                     ..LeaseSpec::default()
                 };
                 self.ask(&name, spec);
@@ -388,6 +608,11 @@ impl World {
     }
 }
 
+fn run(driver: &Arc<dyn Driver>, kind: StepKind, work: Work, step: &crate::api::step::Step) -> Report {
+    let answer = super::super::steps::call(&**driver, kind, work).now_or_never().expect("it takes no time");
+    Report { step: step.clone(), answer, failures: 0, retry_at: None }
+}
+
 #[test]
 fn at_rest_nobody_waits_beside_what_would_serve_them() {
     for seed in 0..150 {
@@ -402,7 +627,7 @@ fn at_rest_nobody_waits_beside_what_would_serve_them() {
                     eprintln!("seed {seed}, after act {step}");
                     std::panic::resume_unwind(panic);
                 }
-                world.now = world.now.after(crate::api::Duration::from_secs(1));
+                world.time_passes(1);
             }
         }
     }

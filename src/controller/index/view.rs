@@ -8,7 +8,7 @@ use crate::{
         blueprint,
         lease::Waiting,
         matching::{self, Rung},
-        pool::{self, SlotState},
+        pool::{self, IdleClock, SlotState},
         queue, resource, uid,
     },
 };
@@ -24,6 +24,8 @@ pub struct LeaseAround {
     pub bound: Option<Held>,
     /// Why it waits.
     pub waiting: Waiting,
+    /// When its present heartbeat was first seen.
+    pub heartbeat_seen: Option<MicroTime>,
 }
 
 /// A resource with what belongs to it.
@@ -47,6 +49,8 @@ pub struct ResourceAround {
     pub counted_limit: Option<i64>,
     /// The leases of its claims, in their order; `None` is absent from the cache.
     pub leases: Vec<Option<Arc<Lease>>>,
+    /// Whether its Idle clock runs, if nobody holds it.
+    pub idle: IdleClock,
     /// What it is offered; to be settled when the pass has ended.
     pub offered: Vec<ObjectKey>,
     /// Those of the offered that still wait and fit.
@@ -69,8 +73,8 @@ pub struct BlueprintAround {
 pub struct Order {
     /// The slot's name.
     pub slot: String,
-    /// The slot as it is now, and the lease that asks; `None` where either is no more.
-    pub make: Option<(Slot, Arc<Lease>)>,
+    /// The slot as it is now, and the lease that asks, or nobody; `None` where it is not to be made any more.
+    pub make: Option<(Slot, Option<Arc<Lease>>)>,
 }
 
 impl Index {
@@ -92,7 +96,8 @@ impl Index {
             (uid(&resource.metadata) == reference.uid).then(|| self.held(resource))
         });
         let waiting = self.waiting(key, &lease, now);
-        Some(LeaseAround { lease, claims, bound, waiting })
+        let heartbeat_seen = self.heartbeats.get(key).copied();
+        Some(LeaseAround { lease, claims, bound, waiting, heartbeat_seen })
     }
 
     fn waiting(&mut self, key: &ObjectKey, lease: &Lease, now: MicroTime) -> Waiting {
@@ -122,25 +127,37 @@ impl Index {
             let pool = self.blueprints.get(&blueprint)?;
             Some(self.drivers.of_blueprint(&pool.object)?.free_steps(Some(&pool.object), None).build)
         };
+        let coming = waiter.queues.iter().map(|queued| &queued.blueprint);
+        let coming = coming.filter(|blueprint| self.is_coming_for(key, blueprint, now)).cloned();
         // Who takes what is free now or gives up has nothing to lose by waiting for it.
         (just_come || queue::gives_up_at_once(lease))
-            && ordered.into_iter().chain(building).any(|blueprint| takes_no_time(blueprint) == Some(true))
+            && ordered.into_iter().chain(building).chain(coming).any(|blueprint| takes_no_time(blueprint) == Some(true))
     }
 
     /// Why a lease waits: the reason nearest to success, and one clause for each candidate.
     pub(super) fn why(&self, lease: &Lease, now: MicroTime) -> (Rung, String) {
         let id = uid(&lease.metadata);
+        let asking = &ObjectKey::of(&lease.metadata);
         let standing = |(key, admission): (ObjectKey, matching::Admission)| {
             let pool = self.blueprints.get(&key)?;
             let own = uid(&pool.object.metadata);
+            let limits = &pool.object.spec.limits;
             let in_flight = self.building.get(id).into_iter().flatten().filter_map(|r| self.resources.get(r));
             let in_flight = in_flight.into_iter().find(|r| r.spec.blueprint_ref.uid == own);
-            let ordered = pool.orders.values().any(|ordered| *ordered == ObjectKey::of(&lease.metadata));
+            let ordered = pool.orders.values().any(|ordered| ordered.as_ref() == Some(asking));
+            let vacant = || self.find_vacant(&key, |slot| matching::fits_slot(&lease.spec, slot)).is_some();
+            let at_once = pool.places() > 0 && pool.builds() == 0 && vacant();
+            let holds_all = !self.may_hold(pool, &asking.namespace);
+            let for_all = || pool.builds() > 0 && !self.may_build_for(pool, &asking.namespace) && pool.places() > 0;
+            let at_limit = holds_all || (!ordered && in_flight.is_none() && for_all());
             let candidate = matching::Candidate {
                 blueprint: &pool.object,
                 admission,
                 slots: pool.slots.as_ref().map(|slots| slots.as_slice()),
-                building: ordered || in_flight.is_some(),
+                building: ordered || in_flight.is_some() || self.is_coming_for(asking, &key, now),
+                namespace_limit: limits.max_leases_per_namespace.filter(|_| at_limit),
+                built_at_once: at_once.then_some(limits.max_concurrent_builds),
+                reclaiming: self.reclaiming(asking, pool, now),
                 failing: in_flight.and_then(|r| pool::failure(r)).or(pool::unsound(&pool.object)),
                 next_build_at: pool.next_build_at.filter(|at| *at > now),
             };
@@ -169,7 +186,8 @@ impl Index {
             })
             .collect();
         Some(ResourceAround {
-            slot: self.slot_state_of(resource),
+            slot: self.slot_state_of(key, resource),
+            idle: self.idle_clock(key, resource),
             counted_limit: self.pool_of(resource).and_then(|(_, pool)| pool.counted_limit()),
             leases: resource.claims().iter().map(seen).collect(),
             held,
@@ -210,20 +228,27 @@ impl Index {
             failure: if next_build_at.is_some() { pool.failure.clone() } else { failing() },
             counted_at: None,
         };
-        let order = |(before, (slot, lease)): (usize, (&String, &ObjectKey))| {
+        let missing = self.missing_but_for_orders(pool);
+        let order = |(before, (slot, lease)): (usize, (&String, &Option<ObjectKey>))| {
             let waits = |lease: &&Arc<Lease>| queue::waits(lease, now) && !self.is_claimed(lease);
-            let lease = self.leases.get(lease).filter(waits).cloned();
+            // Who asks, if that is anybody; and whether it is asked for still.
+            let (lease, asked) = match lease {
+                Some(lease) => {
+                    let lease = self.leases.get(lease).filter(waits).cloned();
+                    let waits = lease.is_some();
+                    (lease, waits)
+                }
+                None => {
+                    let for_nobody = pool.orders.values().take(before).filter(|lease| lease.is_none()).count();
+                    (None, for_nobody < missing)
+                }
+            };
             let slot_now = match &pool.slots {
                 Some(slots) => slots.iter().find(|s| s.name == *slot && s.enabled).cloned(),
-                None => driver.as_ref().map(|driver| Slot {
-                    name: slot.clone(),
-                    attributes: pool.object.spec.attributes.clone(),
-                    template_hash: driver.template_hash(&pool.object),
-                    enabled: true,
-                    identity: None,
-                }),
+                None => driver.as_ref().map(|_| pool.numbered(slot.clone())),
             };
-            Order { slot: slot.clone(), make: slot_now.filter(|slot| self.may_make(key, slot, before, now)).zip(lease) }
+            let may_make = |slot: &Slot| asked && self.may_make(key, slot, before, now);
+            Order { slot: slot.clone(), make: slot_now.filter(may_make).map(|slot| (slot, lease)) }
         };
         let orders = pool.orders.iter().enumerate().map(order).collect();
         Some(BlueprintAround { counted_limit: pool.counted_limit(), blueprint: pool.object.clone(), around, orders })

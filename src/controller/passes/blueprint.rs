@@ -9,8 +9,8 @@ use crate::{
         slot_name,
         step::Slot,
     },
-    controller::writer::RequestError,
-    lifecycle::{Read, blueprint, matching, uid},
+    controller::{index::DueReclaim, writer::RequestError},
+    lifecycle::{Read, blueprint, commands::shorten, matching, pool, uid},
 };
 use kube::{
     Api,
@@ -23,6 +23,7 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
     shell.see(|index, now| index.retry_builds(object, now));
     let trouble = check(shell, object).await;
     let made = make_ordered(shell, object).await;
+    let reclaimed = reclaim_due(shell, object).await;
     let mut resources_left = None;
     loop {
         let Some(mut view) = shell.see(|index, now| index.around_blueprint(object, now)) else {
@@ -61,7 +62,8 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
         if counted {
             super::super::lock(&shell.counted).insert(object.clone(), now);
         }
-        return made.map(|()| wake);
+        made?;
+        return Ok(wake.into_iter().chain(reclaimed?).min());
     }
 }
 
@@ -70,8 +72,30 @@ async fn check(shell: &Arc<Shell>, object: &ObjectKey) -> (Option<i64>, Option<(
     let view = shell.see(|index, now| index.around_blueprint(object, now));
     let Some(blueprint) = view.map(|view| view.blueprint) else { return (None, None) };
     let generation = blueprint.metadata.generation;
+    if let Some(trouble) = super::expiry::check(shell, &blueprint).await {
+        return (generation, Some(trouble));
+    }
     let Some(driver) = shell.drivers.of_blueprint(&blueprint) else { return (generation, None) };
-    (generation, driver.check(blueprint).await.map(|trouble| (trouble.reason, trouble.message)))
+    // A path, or a key, may be as long as the Blueprint; a status that is refused would tell nothing.
+    (generation, driver.check(blueprint).await.map(|trouble| (trouble.reason, shorten(trouble.message, 1024))))
+}
+
+/// Asks the resources that make room for those who wait to go. Returns when the next may be asked.
+async fn reclaim_due(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
+    let (due, next) = shell.see(|index, now| index.due_reclaims(object, now));
+    for DueReclaim { resource, lease } in due {
+        let key = ObjectKey::of(&resource.metadata);
+        match shell.writer.append(&resource, &pool::reclaim(&resource, &lease)).await {
+            Ok(asked) => shell.see(|index, now| index.see_resource(asked, now)),
+            Err(RequestError::Gone) => shell.see(|index, now| index.lose_resource(&resource.metadata, now)),
+            // It has changed, and that is about to be seen; or it takes no more commands.
+            Err(RequestError::Conflict | RequestError::Refused(_)) => {
+                shell.see(|index, now| index.cannot_reclaim(&key, now));
+            }
+            Err(source) => return Err(PassError::Request { what: "appending a Reclaim", source }),
+        }
+    }
+    Ok(next)
 }
 
 /// Makes the Resources that the matcher has ordered, one after the other: the API server is the bottleneck, and what is
@@ -99,7 +123,7 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
             }
         }
         if let (Some((slot, lease)), Ok(Made::GoOn)) = (order.make, &outcome) {
-            outcome = make(shell, &view.blueprint, &slot, &lease).await;
+            outcome = make(shell, &view.blueprint, &slot, lease.as_deref()).await;
         }
         settled.push(order.slot);
     }
@@ -120,7 +144,12 @@ enum Made {
 }
 
 /// B1: creates by name only. One that is there already is not this pass's, and never adopted: it is looked at again.
-async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Result<Made, PassError> {
+async fn make(
+    shell: &Arc<Shell>,
+    blueprint: &Blueprint,
+    slot: &Slot,
+    lease: Option<&Lease>,
+) -> Result<Made, PassError> {
     let resource = draft(blueprint, slot, lease);
     match shell.writer.create(&resource).await {
         Ok(made) => shell.see(|index, now| index.see_resource(made, now)),
@@ -150,7 +179,9 @@ async fn make(shell: &Arc<Shell>, blueprint: &Blueprint, slot: &Slot, lease: &Le
     Ok(Made::GoOn)
 }
 
-pub(in crate::controller) fn draft(blueprint: &Blueprint, slot: &Slot, lease: &Lease) -> Resource {
+/// A Resource that is built for a lease, or for nobody and to be kept ready.
+pub(in crate::controller) fn draft(blueprint: &Blueprint, slot: &Slot, lease: Option<&Lease>) -> Resource {
+    let policy = &blueprint.spec.resource;
     let meta = &blueprint.metadata;
     let name = meta.name.clone().unwrap_or_default();
     let blueprint_uid = uid(meta).to_owned();
@@ -166,9 +197,10 @@ pub(in crate::controller) fn draft(blueprint: &Blueprint, slot: &Slot, lease: &L
             blueprint_ref: BlueprintRef { name, uid: blueprint_uid },
             resource_type: blueprint.spec.resource_type.clone(),
             attributes: slot.attributes.clone(),
-            parameters: matching::flavours(&lease.spec, &blueprint.spec.resource),
+            parameters: lease
+                .map_or_else(|| matching::default_flavour(policy), |lease| matching::flavours(&lease.spec, policy)),
             template_hash: Some(slot.template_hash.clone()),
-            requested_for: Some(LeaseRef {
+            requested_for: lease.map(|lease| LeaseRef {
                 namespace: lease.metadata.namespace.clone().unwrap_or_default(),
                 name: lease.metadata.name.clone().unwrap_or_default(),
                 uid: uid(&lease.metadata).to_owned(),

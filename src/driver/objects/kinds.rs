@@ -3,7 +3,7 @@
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind},
-    discovery::{self, Scope},
+    discovery::{self, ApiCapabilities, Scope, verbs},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -28,9 +28,16 @@ pub struct Known {
     pub resource: ApiResource,
     /// Whether its objects live in namespaces.
     pub namespaced: bool,
+    /// Whether they stay, until they are deleted. Reviews of access are answers, and a Binding is a deed.
+    pub kept: bool,
 }
 
 impl Known {
+    fn of(resource: ApiResource, capabilities: &ApiCapabilities) -> Self {
+        let kept = [verbs::GET, verbs::DELETE].iter().all(|verb| capabilities.supports_operation(verb));
+        Self { resource, namespaced: capabilities.scope == Scope::Namespaced, kept }
+    }
+
     /// Its objects in a namespace, or in the cluster where they live in none.
     pub fn api(&self, client: Client, namespace: &str) -> Api<DynamicObject> {
         match self.namespaced {
@@ -61,7 +68,7 @@ impl Kinds {
         let (group, version) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
         let wanted = GroupVersionKind::gvk(group, version, &kind.kind);
         let (resource, capabilities) = super::in_time(discovery::pinned_kind(client, &wanted)).await?;
-        let known = Known { resource, namespaced: capabilities.scope == Scope::Namespaced };
+        let known = Known::of(resource, &capabilities);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.clone(), known.clone());
         Ok(known)
     }
@@ -85,7 +92,7 @@ impl Kinds {
         };
         let mut served = versions.resources_by_stability().into_iter();
         let found = served.find(|(resource, _)| resource.kind == kind.kind);
-        Ok(found.map(|(resource, of)| Known { resource, namespaced: of.scope == Scope::Namespaced }))
+        Ok(found.map(|(resource, capabilities)| Known::of(resource, &capabilities)))
     }
 
     /// A kind may have gone, or be another by now.

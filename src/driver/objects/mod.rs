@@ -249,7 +249,13 @@ impl Workshop {
     /// It is not run again until the Blueprint changes.
     fn is_too_slow(&self, blueprint: &Blueprint, message: String) {
         let uid = blueprint.metadata.uid.clone().unwrap_or_default();
-        lock(&self.slow).insert(uid.clone(), (blueprint.metadata.generation, message));
+        let mut slow = lock(&self.slow);
+        if slow.len() >= REMEMBERED {
+            // It is on record, too.
+            slow.clear();
+        }
+        slow.insert(uid.clone(), (blueprint.metadata.generation, message));
+        drop(slow);
         (self.wake)(&uid);
     }
 

@@ -5,7 +5,7 @@ use super::{
     kinds::Known,
     plan::{OWNER, RESOURCE, labels_of, owner_of},
     read,
-    record::{Made, Record},
+    record::{Made, Record, is_made_here},
     refused,
 };
 use crate::{
@@ -83,6 +83,7 @@ impl Workshop {
         made: &Made,
     ) -> Result<(), Answer> {
         let mut known = match self.kinds.whereabouts(client, &made.kind).await {
+            Ok(Some(known)) if !known.kept => return Ok(()), // never made
             Ok(Some(known)) => known,
             // A kind that there is no more has no objects.
             Ok(None) => return Ok(()),
@@ -113,7 +114,7 @@ impl Workshop {
                 Err(error) => return Err(self.not_removed(kind, record, made, &error).await),
             };
             if why != work.told {
-                return Err(Answer::Again(Wait { after: Duration::from_millis(0), why, built: None }));
+                return Err(Answer::Again(Wait { why, ..Wait::after(Duration::from_millis(0)) }));
             }
             // It is looked for again when its watch tells of a change, and now and then in any case.
             let _ = self.live.sight(&self.world(), &record.account, owner, made);
@@ -135,7 +136,15 @@ impl Workshop {
             return failure(kind, "CredentialsGone", message);
         }
         let Answer::Failed(mut failed) = refused(kind, error) else { return refused(kind, error) };
-        failed.message = format!("{} cannot be removed: {}", made.told(), failed.message);
+        failed.message = match made.uid {
+            None if super::is_forbidden(error) => format!(
+                "whether {} was made cannot be seen: let the service account get it, or, where it is not there, end this \
+                 with the command Forget: {}",
+                made.told(),
+                failed.message
+            ),
+            _ => format!("{} cannot be removed: {}", made.told(), failed.message),
+        };
         Answer::Failed(failed)
     }
 
@@ -189,8 +198,9 @@ impl Workshop {
                     return Err(refused(kind, &error));
                 }
             };
-            let remaining = found.items.len();
-            for object in found.items {
+            let ours: Vec<_> = found.items.into_iter().filter(is_made_here).collect();
+            let remaining = ours.len();
+            for object in ours {
                 let (Some(uid), Some(name)) = (object.metadata.uid, object.metadata.name) else { continue };
                 let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
                 let deleted = delete(&known.api(client.clone(), namespace), &known, &name, &uid).await;
@@ -198,11 +208,8 @@ impl Workshop {
             }
             if remaining > 0 {
                 // Until a list shows none.
-                return Err(Answer::Again(Wait {
-                    after: Duration::from_secs(1),
-                    why: format!("{remaining} of kind {} are still there", of.kind),
-                    built: None,
-                }));
+                let why = format!("{remaining} of kind {} are still there", of.kind);
+                return Err(Answer::Again(Wait { why, ..Wait::after(Duration::from_secs(1)) }));
             }
         }
         Ok(())
@@ -244,10 +251,11 @@ async fn delete(api: &Api<DynamicObject>, known: &Known, name: &str, uid: &str) 
     }
 }
 
-/// Whether an object has the labels of what is made under this key.
+/// Whether an object was made under this key, as its labels say, and the API server's account of who set them.
 pub fn is_of(object: &DynamicObject, key: &EffectKey) -> bool {
     let labels = object.metadata.labels.as_ref();
-    labels_of(key).iter().all(|(label, value)| labels.and_then(|l| l.get(*label)) == Some(value))
+    is_made_here(object)
+        && labels_of(key).iter().all(|(label, value)| labels.and_then(|l| l.get(*label)) == Some(value))
 }
 
 /// What holds an object that is being deleted, as far as it says.

@@ -1,12 +1,15 @@
 //! The lease reconciler's decisions.
 
 mod asked;
+mod clocks;
+mod steps;
 mod tell;
 #[cfg(test)]
 mod tests;
 
 use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
+    asking::Question,
     conditions::{self, Truth},
     deadline::{self, End},
     has_finalizer, health, is_deleting,
@@ -14,10 +17,10 @@ use super::{
     queue, report_of, teardown, uid,
 };
 use crate::api::{
-    Blueprint, DeadlineName, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase,
+    Blueprint, Deadline, DeadlineName, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase,
     blueprint::LeasePolicy,
     lease::ResourceRef,
-    step::{Answer, EffectKey, Facts, FreeSteps, Observed, Report, Step, StepKind},
+    step::{FreeSteps, Observed, Report},
 };
 
 /// What a lease's pass sees around it.
@@ -33,6 +36,10 @@ pub struct Surroundings<'a> {
     pub reports: &'a [Report],
     /// How what was activated for it is by now, where its driver knows.
     pub observed: Option<&'a Observed>,
+    /// Whether somebody has a say when its Lifetime has come, and what was said.
+    pub question: Question,
+    /// When this process first saw its present `heartbeat`.
+    pub heartbeat_seen: Option<MicroTime>,
 }
 
 /// A claim on a resource in the cache: with it a lease may be bound, for a claim cannot be dropped while its lease may
@@ -151,6 +158,8 @@ struct Pass<'a> {
     /// The resource that the lease is bound to, as far as it is seen.
     bound: Option<&'a Resource>,
     policy: LeasePolicy,
+    /// When a declined deadline is asked again.
+    retry_after: Option<crate::api::Duration>,
     /// What the Blueprint allows is known.
     policy_known: bool,
     teardown_timeout: crate::api::Duration,
@@ -162,6 +171,8 @@ struct Pass<'a> {
     urgency: Urgency,
     /// What its activation has said that it waits for.
     waits_for: Option<String>,
+    /// A deadline that has come was declined; this is when it is asked again.
+    declined: Option<Deadline>,
     /// What of an edit was not granted; told with the deadline.
     cut: Option<String>,
     /// Why the lease waits, where this pass sent it back.
@@ -179,6 +190,7 @@ impl<'a> Pass<'a> {
             on_record,
             bound: None,
             policy: LeasePolicy::default(),
+            retry_after: None,
             policy_known: false,
             teardown_timeout: deadline::TEARDOWN_TIMEOUT,
             free: FreeSteps::default(),
@@ -188,6 +200,7 @@ impl<'a> Pass<'a> {
             events: Vec::new(),
             urgency: Urgency::Later,
             waits_for: None,
+            declined: None,
             cut: None,
             sent_back: false,
         };
@@ -207,6 +220,7 @@ impl<'a> Pass<'a> {
         if let Some(blueprint) = blueprint {
             self.policy = blueprint.spec.lease.clone();
             self.policy_known = true;
+            self.retry_after = blueprint.spec.expiry.as_ref().and_then(|expiry| expiry.retry_after);
             self.teardown_timeout = blueprint.spec.resource.teardown_timeout.unwrap_or(deadline::TEARDOWN_TIMEOUT);
         }
     }
@@ -405,66 +419,6 @@ impl<'a> Pass<'a> {
         self.urgency = Urgency::Soon;
     }
 
-    // Clocks
-
-    fn clocks(&mut self) {
-        let now = self.now;
-        match self.phase {
-            LeasePhase::Pending => {
-                if self.end().at.is_some_and(|at| at <= now) {
-                    return self.release("Expired", "its end came while it waited", None);
-                }
-                let Some(at) = self.queue_deadline() else { return };
-                let served = queue::gives_up_at_once(self.lease) && self.around.waiting.served_at_once;
-                if at <= now && !served {
-                    let message = format!("nothing had served it in time: {}", self.around.waiting.message);
-                    self.release("QueueTimeout", &message, None);
-                }
-            }
-            LeasePhase::Acquired => {
-                let activation = (!self.is_returning()).then(|| self.activation_deadline());
-                let end = self.end().at;
-                if activation.is_some_and(|at| at <= now && end.is_none_or(|end| at <= end)) {
-                    let message = "it was not made active in time";
-                    return self.broken("ActivationTimeout", message);
-                }
-                if end.is_some_and(|at| at <= now) {
-                    self.release("Expired", "its end came before it was active", None);
-                }
-            }
-            LeasePhase::Active => {
-                let end = self.end();
-                if end.at.is_some_and(|at| at <= now) && !end.follows_resource {
-                    self.release("Expired", &format!("its end has come: {}", end.message), None);
-                }
-            }
-            LeasePhase::Released => {
-                if self.held_until().is_some_and(|at| at <= now) {
-                    self.end_hold();
-                    self.urgency = Urgency::Now;
-                }
-            }
-            LeasePhase::Broken | LeasePhase::Destroyed => {}
-        }
-    }
-
-    /// The end of the wait: as recorded, or from the creation; after a return it is recorded anew.
-    fn queue_deadline(&self) -> Option<MicroTime> {
-        if self.sent_back {
-            return self.lease.spec.queue_timeout.map(|timeout| self.now.after(timeout));
-        }
-        queue::queue_end(self.lease, self.now)
-    }
-
-    fn activation_deadline(&self) -> MicroTime {
-        let told = deadline::find(&self.on_record.deadlines, DeadlineName::Activation);
-        if let Some(told) = told.filter(|_| !self.policy_known) {
-            return told.at;
-        }
-        let timeout = self.policy.activation_timeout.unwrap_or(deadline::ACTIVATION_TIMEOUT);
-        self.next.acquired_at.unwrap_or(self.now).after(timeout)
-    }
-
     /// What has become of it, or of its resource, while it is held is told; nothing is done about it.
     fn look_at_it(&mut self) {
         let (LeasePhase::Active, Some(observed)) = (self.phase, self.around.observed) else { return };
@@ -475,121 +429,6 @@ impl<'a> Pass<'a> {
         });
         let lost = observed.lost.clone().or(beneath);
         self.events.extend(health::tell(&mut self.next.conditions, self.now, lost.as_deref()));
-    }
-
-    // The driver's step
-
-    fn step(&mut self) {
-        match self.phase {
-            LeasePhase::Acquired if self.is_returning() => self.tear_down(),
-            LeasePhase::Acquired => self.activate(),
-            LeasePhase::Released if self.held_until().is_some() => {}
-            LeasePhase::Released | LeasePhase::Broken => self.tear_down(),
-            LeasePhase::Pending | LeasePhase::Active | LeasePhase::Destroyed => {}
-        }
-    }
-
-    fn wanted(&self, kind: StepKind) -> Step {
-        let resource = self.next.resource_ref.as_ref().map_or(String::new(), |r| r.uid.clone());
-        let lease = Some((uid(&self.lease.metadata).to_owned(), self.next.attempt));
-        Step { kind, key: EffectKey { resource, lease } }
-    }
-
-    /// L3: begins only with Acquired on record (the shell begins no step with effects before its write), unless the
-    /// driver declares activation free of outside effects.
-    fn activate(&mut self) {
-        let step = self.wanted(StepKind::Activate);
-        let effects = !self.free.activate;
-        match report_of(self.around.reports, &step).map(|r| &r.answer) {
-            Some(Answer::Done(facts)) => return self.active(facts),
-            Some(Answer::FailedForGood(failure)) => {
-                self.next.failure = Some(failure.clone());
-                self.broken("Failed", &failure.message);
-                return self.tear_down();
-            }
-            Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
-            Some(Answer::Again(wait)) => {
-                self.next.failure = None;
-                self.next.built = wait.built.clone().or(self.next.built.take());
-                self.waits_for = Some(wait.why.clone());
-            }
-            Some(Answer::Need(_)) | None => {}
-        }
-        // L7: after Acquired is on record and before the first call, one quorum read of the resource and its claim.
-        let on_record = self.on_record.phase == Some(LeasePhase::Acquired);
-        if effects && on_record && !matches!(self.around.bound, Bound::Confirmed { .. }) {
-            self.reads.push(Read::BoundResource);
-            return;
-        }
-        let left = self.activation_deadline().timestamp().duration_since(self.now.timestamp());
-        self.step = Some(StepOrder { step, timeout: left.unsigned_abs() });
-    }
-
-    fn active(&mut self, facts: &Facts) {
-        self.phase = LeasePhase::Active;
-        self.next.activated_at = Some(self.now);
-        self.next.interfaces = facts.interfaces.clone();
-        self.next.outputs = facts.outputs.clone();
-        if facts.built.is_some() {
-            self.next.built = facts.built.clone();
-        }
-        self.next.failure = None;
-        self.set("Ready", Truth::True, "Active", "");
-        self.set("Settled", Truth::True, "Active", "");
-        let name = self.next.resource_ref.as_ref().map_or("", |r| r.name.as_str());
-        self.events.push(EventDraft::normal("Active", format!("on Resource {name}")));
-        self.urgency = Urgency::Soon;
-        // An end that came before the lease became active has been looked at; one that is set by now has not.
-        self.clocks();
-        if self.phase == LeasePhase::Released {
-            self.step();
-        }
-    }
-
-    fn tear_down(&mut self) {
-        let step = self.wanted(StepKind::TearDownLease);
-        match report_of(self.around.reports, &step) {
-            Some(Report { answer: Answer::Done(_), .. }) => return self.torn_down(),
-            Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
-                self.next.failure = Some(failure.clone());
-                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
-            }
-            Some(Report { answer: Answer::Again(wait), .. }) => {
-                self.next.built = wait.built.clone().or(self.next.built.take());
-                teardown::waits(&mut self.next.conditions, self.now, &wait.why);
-            }
-            Some(Report { answer: Answer::Need(_), .. }) | None => {
-                teardown::goes_on(&mut self.next.conditions, self.now);
-            }
-        }
-        self.step = Some(StepOrder { step, timeout: self.teardown_timeout.to_std() });
-    }
-
-    /// L9 and, for a lease on its way back, L5.
-    fn torn_down(&mut self) {
-        if self.phase == LeasePhase::Acquired {
-            return self.send_back();
-        }
-        if self.phase == LeasePhase::Released {
-            self.next.failure = None;
-        }
-        self.destroyed("TornDown", "what it left is removed");
-    }
-
-    /// L5: Pending, reference empty, attempt and returns raised, in one write; the place in the queue is kept.
-    fn send_back(&mut self) {
-        self.phase = LeasePhase::Pending;
-        self.sent_back = true;
-        self.next.resource_ref = None;
-        self.next.acquired_at = None;
-        self.next.built = None;
-        self.next.interfaces.clear();
-        self.next.outputs.clear();
-        self.next.attempt += 1;
-        self.next.returns += 1;
-        self.set("Ready", Truth::False, "Waiting", "it waits for another Resource");
-        self.set("TornDown", Truth::False, "InUse", "");
-        self.urgency = Urgency::Soon;
     }
 
     fn set(&mut self, type_: &str, truth: Truth, reason: &str, message: &str) {

@@ -165,6 +165,20 @@ fn the_order_in_which_candidates_are_tried() {
     assert_eq!(tried(&named), ["young", "b", "old", "a"]);
 }
 
+/// Of the names in `parameters` only.
+#[test]
+fn the_flavour_of_what_is_built_for_nobody() {
+    for (policy, expected) in [
+        ("", vec![]),
+        ("resource: {defaults: {flavour: small}}", vec![]),
+        ("resource: {parameters: [flavour, zone], defaults: {flavour: small}}", vec![("flavour", "small")]),
+    ] {
+        let flavour = default_flavour(&blueprint(policy).spec.resource);
+        let flavour: Vec<_> = flavour.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(flavour, expected, "{policy}");
+    }
+}
+
 fn slot(name: &str, arch: &str, enabled: bool) -> Slot {
     let attributes = [("arch".to_owned(), arch.to_owned())].into();
     Slot { name: name.into(), attributes, enabled, ..Slot::default() }
@@ -183,29 +197,69 @@ fn where_a_candidate_stands() {
     let disabled = [slot("h1", "amd64", true), slot("h2", "arm64", false)];
     let one_enabled = [slot("h1", "arm64", false), slot("h2", "arm64", true)];
     use Admission::{Admitted, NotAdmitted, Unreadable};
-    for (blueprint, admission, slots, building, next, rung, clause) in [
-        (&draining, NotAdmitted, Some(none), true, Some(at(9)), Rung::NotAuthorized, "does not admit this namespace"),
-        (&taken, Unreadable, None, true, None, Rung::NotAuthorized, "may not read namespaces"),
-        (&draining, Admitted, Some(none), true, Some(at(9)), Rung::Draining, "is being deleted"),
-        (&suspended, Admitted, Some(none), true, Some(at(9)), Rung::Suspended, "is suspended"),
-        (&taken, Admitted, Some(none), false, None, Rung::NoMatchingBlueprint, "has no hosts"),
-        (&taken, Admitted, Some(&amd), true, None, Rung::NoMatchingBlueprint, "has no host that the selector matches"),
-        (&taken, Admitted, Some(&disabled), false, None, Rung::NoHostEnabled, "has every host that fits disabled"),
-        (&taken, Admitted, Some(&one_enabled), false, None, Rung::AtCapacity, "has all that fits in use"),
-        (&taken, Admitted, Some(&one_enabled), true, None, Rung::Building, "is building one"),
-        (&taken, Admitted, None, false, None, Rung::AtCapacity, "has all that fits in use"),
-        (&taken, Admitted, None, true, None, Rung::Building, "is building one"),
+    for (blueprint, admission, slots, building, at_once, next, rung, clause) in [
+        (
+            &draining,
+            NotAdmitted,
+            Some(none),
+            true,
+            None,
+            Some(at(9)),
+            Rung::NotAuthorized,
+            "does not admit this namespace",
+        ),
+        (&taken, Unreadable, None, true, None, None, Rung::NotAuthorized, "may not read namespaces"),
+        (&draining, Admitted, Some(none), true, None, Some(at(9)), Rung::Draining, "is being deleted"),
+        (&suspended, Admitted, Some(none), true, None, Some(at(9)), Rung::Suspended, "is suspended"),
+        (&taken, Admitted, Some(none), false, None, None, Rung::NoMatchingBlueprint, "has no hosts"),
+        (
+            &taken,
+            Admitted,
+            Some(&amd),
+            true,
+            None,
+            None,
+            Rung::NoMatchingBlueprint,
+            "has no host that the selector matches",
+        ),
+        (
+            &taken,
+            Admitted,
+            Some(&disabled),
+            false,
+            None,
+            None,
+            Rung::NoHostEnabled,
+            "has every host that fits disabled",
+        ),
+        (&taken, Admitted, Some(&one_enabled), false, None, None, Rung::AtCapacity, "has all that fits in use"),
+        (&taken, Admitted, Some(&one_enabled), true, None, None, Rung::Building, "is building one"),
+        (&taken, Admitted, None, false, None, None, Rung::AtCapacity, "has all that fits in use"),
+        (&taken, Admitted, None, true, Some(4), None, Rung::Building, "is building one"),
+        (&taken, Admitted, None, false, Some(4), None, Rung::AtCapacity, "4 at once (limits.maxConcurrentBuilds)"),
+        (&taken, Admitted, None, false, Some(1), None, Rung::AtCapacity, "one at a time (limits.maxConcurrentBuilds)"),
         (
             &taken,
             Admitted,
             None,
             false,
+            Some(4),
             Some(at(9)),
             Rung::BuildFailing,
             "fails to build; tried again at 2026-11-23T10:00:09",
         ),
     ] {
-        let candidate = Candidate { blueprint, admission, slots, building, failing: None, next_build_at: next };
+        let candidate = Candidate {
+            blueprint,
+            admission,
+            slots,
+            building,
+            built_at_once: at_once,
+            namespace_limit: None,
+            reclaiming: None,
+            failing: None,
+            next_build_at: next,
+        };
         let (stands, said) = standing(&lease("l", arm).spec, &candidate);
         assert_eq!(stands, rung, "{said}");
         assert!(said.starts_with("Blueprint pools/ci ") && said.contains(clause), "{said}");
@@ -216,11 +270,29 @@ fn where_a_candidate_stands() {
         admission: Admitted,
         slots: None,
         building: true,
+        built_at_once: Some(4),
+        namespace_limit: None,
+        reclaiming: None,
         failing: Some("no disk"),
         next_build_at: None,
     };
     let told = "Blueprint pools/ci is building one, which fails so far: no disk";
     assert_eq!(standing(&lease("l", arm).spec, &failing), (Rung::BuildFailing, told.to_owned()));
+    // Nothing helps where its namespace has as many as it may.
+    let full = Candidate { namespace_limit: Some(3), next_build_at: Some(at(9)), ..failing.clone() };
+    let (stands, said) = standing(&lease("l", arm).spec, &full);
+    assert_eq!((stands, said.contains("at most 3 leases of one namespace")), (Rung::NamespaceLimit, true), "{said}");
+    // And what makes room for it, now or then.
+    for (reclaiming, building, rung, clause) in [
+        (Reclaiming::At("ci--h7", at(9)), false, Rung::Reclaiming, "reclaims ci--h7 at 2026-11-23T10:00:09"),
+        (Reclaiming::Now("ci--h7"), false, Rung::Reclaiming, "is reclaiming ci--h7 to make room"),
+        (Reclaiming::Now("ci--h7"), true, Rung::Building, "is building one"),
+    ] {
+        let candidate = Candidate { building, failing: None, reclaiming: Some(reclaiming), ..failing.clone() };
+        let (stands, said) = standing(&lease("l", arm).spec, &candidate);
+        assert_eq!(stands, rung, "{said}");
+        assert!(said.starts_with("Blueprint pools/ci ") && said.contains(clause), "{said}");
+    }
 }
 
 /// With several candidates the reason nearest to success, and one clause for each.
@@ -232,8 +304,10 @@ fn the_reason_nearest_to_success() {
         Rung::Suspended,
         Rung::Draining,
         Rung::NoHostEnabled,
+        Rung::NamespaceLimit,
         Rung::AtCapacity,
         Rung::BuildFailing,
+        Rung::Reclaiming,
         Rung::Building,
     ];
     for (n, nearest) in by_nearness.into_iter().enumerate() {
@@ -252,8 +326,10 @@ fn the_reason_nearest_to_success() {
             "Suspended",
             "Draining",
             "NoHostEnabled",
+            "NamespaceLimit",
             "AtCapacity",
             "BuildFailing",
+            "Reclaiming",
             "Building"
         ]
     );

@@ -1,22 +1,25 @@
 //! The resource reconciler's decisions.
 
 mod asked;
+mod steps;
 mod tell;
 #[cfg(test)]
 mod tests;
 
 use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
+    asking::{Course, Question, course},
     conditions::{self, Truth},
     deadline, has_finalizer, health, is_deleting,
-    pool::{self, SlotState},
+    pool::{self, IdleClock, SlotState},
     report_of, teardown, uid,
 };
 use crate::api::{
-    Blueprint, Claim, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
+    Blueprint, Claim, Deadline, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
     blueprint::{LeasePolicy, Recycle, ResourcePolicy},
-    step::{Answer, EffectKey, Facts, FreeSteps, Observed, Report, Step, StepKind},
+    step::{Answer, EffectKey, FreeSteps, HookCall, HookKind, Moves, Observed, Report, Step, StepKind},
 };
+use std::collections::BTreeMap;
 
 /// What a resource's pass sees around it.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub struct Surroundings<'a> {
     pub blueprint: BlueprintView<'a>,
     /// How it stands to its slot in the Blueprint as that is now.
     pub slot: SlotState,
+    /// Whether its Idle clock runs, if nobody holds it.
+    pub idle: IdleClock,
     /// The leases of its claims, in their order.
     pub leases: Vec<LeaseView<'a>>,
     /// Waiting leases that the matcher offers, first in order first.
@@ -43,6 +48,10 @@ pub struct Surroundings<'a> {
     pub reports: &'a [Report],
     /// How what was built is by now, where its driver knows.
     pub observed: Option<&'a Observed>,
+    /// Whether somebody has a say when its Age or Idle clock has run out, and what was said.
+    pub question: Question,
+    /// What its driver wants moved as leases come and go; `None`: it does not want to be told.
+    pub hooks: Option<&'a BTreeMap<HookCall, Moves>>,
 }
 
 /// A resource's Blueprint.
@@ -143,6 +152,8 @@ struct Pass<'a> {
     step: Option<StepOrder>,
     /// What its build has said that it waits for.
     waits_for: Option<String>,
+    /// A deadline that has come was declined; this is when it is asked again.
+    declined: Option<Deadline>,
     reads: Vec<Read>,
     wakes: Vec<MicroTime>,
     events: Vec<EventDraft>,
@@ -167,6 +178,7 @@ impl<'a> Pass<'a> {
             lease_policy: blueprint.map(|b| b.spec.lease.clone()).unwrap_or_default(),
             step: None,
             waits_for: None,
+            declined: None,
             reads: Vec::new(),
             wakes: Vec::new(),
             events: Vec::new(),
@@ -209,7 +221,9 @@ impl<'a> Pass<'a> {
         let mut kept = Vec::with_capacity(claims.len());
         for (n, claim) in claims.into_iter().enumerate() {
             let view = self.around.leases.get(n).copied().unwrap_or(LeaseView::Absent);
-            if !self.is_ended(&claim, view) {
+            if self.is_ended(&claim, view) {
+                self.hook(HookKind::DidRelease, &claim);
+            } else {
                 kept.push(claim);
             }
         }
@@ -223,6 +237,19 @@ impl<'a> Pass<'a> {
         }
         if self.next.claims.len() != had {
             self.urgency = Urgency::Now;
+        }
+    }
+
+    /// What the driver wants moved takes effect in this very write: once, however often it is asked.
+    fn hook(&mut self, kind: HookKind, claim: &Claim) {
+        let Some(answers) = self.around.hooks else { return };
+        let call = HookCall { kind, key: EffectKey::of_claim(uid(&self.resource.metadata), claim) };
+        match answers.get(&call) {
+            None => self.reads.push(Read::Hook(call)),
+            Some(Moves { expires, storage }) => {
+                self.next.wish = expires.or(self.next.wish);
+                self.store(storage);
+            }
         }
     }
 
@@ -278,7 +305,10 @@ impl<'a> Pass<'a> {
         match self.around.slot {
             SlotState::Current => {}
             SlotState::Disabled => self.release("Disabled", "its entry was removed or disabled"),
-            SlotState::Outdated => self.release("Outdated", "its entry has changed; it is made anew"),
+            SlotState::Outdated => self.release("Outdated", "what it is made from has changed; it is made anew"),
+            SlotState::Surplus => {
+                self.release("Released", "there are more than limits.maxResources of the Blueprint allows");
+            }
         }
     }
 
@@ -289,17 +319,34 @@ impl<'a> Pass<'a> {
         if self.is_over() {
             return;
         }
-        if self.age().is_some_and(|at| at <= now) {
+        if self.age().is_some_and(|at| at <= now) && self.may_expire() {
             return self.release("Expired", "its end has come");
         }
-        match self.phase {
-            ResourcePhase::Pending if self.build_deadline() <= now => {
-                self.over(ResourcePhase::Broken, "BuildTimeout", "it was not built in time");
+        if self.phase == ResourcePhase::Pending && self.build_deadline() <= now {
+            self.over(ResourcePhase::Broken, "BuildTimeout", "it was not built in time");
+        }
+        let idle = self.phase == ResourcePhase::Active && self.idle_deadline().is_some_and(|at| at <= now);
+        if idle && self.may_expire() {
+            self.release("IdleTimeout", "nobody has held it for resource.idleTTL of the Blueprint");
+        }
+    }
+
+    /// Whether nobody who has a say declines.
+    fn may_expire(&mut self) -> bool {
+        if self.phase != ResourcePhase::Active {
+            return true;
+        }
+        let retry_after = self.blueprint.and_then(|b| b.spec.expiry.as_ref()?.retry_after);
+        match course(&self.around.question, &self.on_record.deadlines, retry_after, None, self.now) {
+            Course::Expire => true,
+            Course::Wait(asking) => {
+                self.declined = Some(asking);
+                false
             }
-            ResourcePhase::Active if self.idle_deadline().is_some_and(|at| at <= now) => {
-                self.release("IdleTimeout", "nobody has held it for resource.idleTTL of the Blueprint");
+            Course::Ask => {
+                self.reads.push(Read::Expiry);
+                false
             }
-            _ => {}
         }
     }
 
@@ -317,7 +364,12 @@ impl<'a> Pass<'a> {
 
     fn idle_deadline(&self) -> Option<MicroTime> {
         let ttl = self.policy.idle_ttl?;
-        Some(self.next.idle_since.filter(|_| self.next.claims.is_empty())?.after(ttl))
+        let since = self.next.idle_since.filter(|_| self.next.claims.is_empty())?;
+        match self.around.idle {
+            IdleClock::Runs => Some(since.after(ttl)),
+            IdleClock::RunsFrom(then) => Some(since.max(then).after(ttl)),
+            IdleClock::Cleared => None,
+        }
     }
 
     fn teardown_timeout(&self) -> crate::api::Duration {
@@ -334,146 +386,6 @@ impl<'a> Pass<'a> {
             }
             lost => self.events.extend(health::tell(&mut self.next.conditions, self.now, lost.as_deref())),
         }
-    }
-
-    // The driver's step
-
-    fn step(&mut self) {
-        match self.phase {
-            ResourcePhase::Pending => self.build(),
-            ResourcePhase::Active | ResourcePhase::Destroyed => {}
-            ResourcePhase::Released | ResourcePhase::Broken => self.tear_down(),
-        }
-    }
-
-    fn wanted(&self, kind: StepKind) -> Step {
-        Step { kind, key: EffectKey::of_resource(uid(&self.resource.metadata)) }
-    }
-
-    fn build(&mut self) {
-        if self.blueprint.is_none_or(|b| b.spec.suspend) {
-            return;
-        }
-        let step = self.wanted(StepKind::Build);
-        match report_of(self.around.reports, &step).map(|r| &r.answer) {
-            Some(Answer::Done(facts)) => return self.active(facts),
-            Some(Answer::FailedForGood(failure)) => {
-                self.next.failure = Some(failure.clone());
-                self.over(ResourcePhase::Broken, "Failed", &failure.message);
-                return self.tear_down();
-            }
-            Some(Answer::Failed(failure)) => self.next.failure = Some(failure.clone()),
-            Some(Answer::Again(wait)) => {
-                self.next.failure = None;
-                self.next.built = wait.built.clone().or(self.next.built.take());
-                self.waits_for = Some(wait.why.clone());
-            }
-            Some(Answer::Need(_)) | None => {}
-        }
-        // R1 and R2: before the first call, and before Active.
-        if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) {
-            self.reads.push(Read::Blueprint);
-        }
-        if let Some(limit) = self.around.counted_limit {
-            match self.around.others {
-                None => self.reads.push(Read::ResourcesOfBlueprint),
-                // Two controllers at once may each have made one: of those, none that is one too many is ever built.
-                Some(others) if others >= limit => {
-                    self.release("Released", "limits.maxResources of the Blueprint is reached by others");
-                    return self.tear_down();
-                }
-                Some(_) => {}
-            }
-        }
-        match self.around.slot_is_clear {
-            None => self.reads.push(Read::LeasesOnSlot),
-            Some(false) => {
-                // A lease still holds the slot under a former UID: its end is awaited, not assumed.
-                self.wakes.push(self.now.after(crate::api::Duration::from_secs(1)));
-                return;
-            }
-            Some(true) => {}
-        }
-        if !self.reads.is_empty() {
-            return;
-        }
-        if !self.around.free.build && self.next.built.is_none() {
-            // Everything that a teardown needs is on record before the first effect outside (api.md, 6).
-            self.next.built = Some(self.around.intent.clone().unwrap_or_else(|| serde_json::json!({})));
-        }
-        let left = self.build_deadline().timestamp().duration_since(self.now.timestamp());
-        self.step = Some(StepOrder { step, timeout: left.unsigned_abs() });
-    }
-
-    fn active(&mut self, facts: &Facts) {
-        self.phase = ResourcePhase::Active;
-        self.next.activated_at = Some(self.now);
-        self.next.idle_since = Some(self.now);
-        self.next.interfaces = facts.interfaces.clone();
-        self.next.outputs = facts.outputs.clone();
-        if facts.built.is_some() {
-            self.next.built = facts.built.clone();
-        }
-        self.next.failure = None;
-        self.set("Ready", Truth::True, "Active", "");
-        self.urgency = Urgency::Soon;
-        // Clocks that run from activation may have run out in the same moment.
-        self.clocks();
-        if self.is_over() {
-            self.tear_down();
-        }
-    }
-
-    /// R8: begins only with Released or Broken, and empty claims, on record.
-    fn tear_down(&mut self) {
-        if !self.next.claims.is_empty() {
-            return self.wait_for_leases();
-        }
-        if self.next.built.is_none() {
-            return self.destroyed("NothingToTearDown", "nothing had been built");
-        }
-        let step = self.wanted(StepKind::TearDownResource);
-        match report_of(self.around.reports, &step) {
-            Some(Report { answer: Answer::Done(_), .. }) => return self.destroyed("TornDown", "it is removed"),
-            Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
-                self.next.failure = Some(failure.clone());
-                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
-            }
-            Some(Report { answer: Answer::Again(wait), .. }) => {
-                self.next.built = wait.built.clone().or(self.next.built.take());
-                teardown::waits(&mut self.next.conditions, self.now, &wait.why);
-            }
-            Some(Report { answer: Answer::Need(_), .. }) | None => {
-                if self.on_record.claims.is_empty() {
-                    teardown::goes_on(&mut self.next.conditions, self.now);
-                } else {
-                    // What has failed, if anything, was the teardown of what a lease had left.
-                    self.set("TornDown", Truth::False, "TearingDown", "");
-                }
-            }
-        }
-        self.step = Some(StepOrder { step, timeout: self.teardown_timeout().to_std() });
-    }
-
-    /// R8: not while it is claimed. What a vanished lease left is torn down meanwhile (R4c); where that fails it shows.
-    fn wait_for_leases(&mut self) {
-        let report = self.step.as_ref().map(|order| report_of(self.around.reports, &order.step));
-        match report {
-            Some(Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. })) => {
-                self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
-            }
-            Some(_) if teardown::is_failing(&self.next.conditions) => {}
-            Some(_) | None => {
-                let message = format!("it is held by {} still", self.next.claims.len());
-                self.set("TornDown", Truth::False, "WaitingForLeases", &message);
-            }
-        }
-    }
-
-    fn destroyed(&mut self, reason: &str, message: &str) {
-        self.phase = ResourcePhase::Destroyed;
-        self.next.destroyed_at = Some(self.now);
-        self.set("TornDown", Truth::True, reason, message);
     }
 
     /// R3, in one write with whatever else this pass has decided: the drop of one claim and the next grant are one write.
@@ -494,13 +406,15 @@ impl<'a> Pass<'a> {
             if self.next.claims.iter().any(|claim| claim.uid == candidate.uid) {
                 continue;
             }
-            self.next.claims.push(Claim {
+            let claim = Claim {
                 namespace: candidate.namespace.clone(),
                 name: candidate.name.clone(),
                 uid: candidate.uid.clone(),
                 attempt: candidate.attempt,
                 since: self.now,
-            });
+            };
+            self.hook(HookKind::DidAcquire, &claim);
+            self.next.claims.push(claim);
             self.next.served = once;
             self.next.idle_since = None;
             self.urgency = self.urgency.min(Urgency::Soon);

@@ -97,6 +97,23 @@ fn the_time_that_nobody_holds_it() {
     assert_eq!((short(&for_ever.status).as_str(), for_ever.wake), ("Active", None));
 }
 
+/// Story 34: a pool at `minReady` clears the clock; one that is above it again, later, does not make it early.
+#[test]
+fn the_time_that_nobody_holds_it_in_a_pool_that_keeps_some_ready() {
+    let mut scene = Scene::reach(State::Idle, "", "resource: {idleTTL: 1h}");
+    scene.idle = IdleClock::Cleared;
+    let kept = scene.pass(at(5 * HOUR));
+    assert_eq!((short(&kept.status).as_str(), kept.wake, clocks(&kept.status.deadlines)), ("Active", None, vec![]));
+    for (then, due) in [(5 * HOUR, 6 * HOUR), (1, HOUR + 10)] {
+        let mut scene = scene.clone();
+        scene.idle = IdleClock::RunsFrom(at(then));
+        scene.pass(at(20));
+        plays(scene, DeadlineName::Idle, at(due), "Released/IdleTimeout/TearingDown");
+    }
+    scene.idle = IdleClock::Runs;
+    assert_eq!(short(&scene.pass(at(5 * HOUR)).status), "Released/IdleTimeout/TearingDown", "none is kept any more");
+}
+
 /// Story 50: a day of `idleTTL`: leased for days, by one after the other, gone a day after the last.
 #[test]
 fn leased_for_days_and_gone_a_day_after_the_last() {

@@ -3,9 +3,10 @@
 
 use super::*;
 
-const DRAINS: [(&str, Happens); 4] = [
+const DRAINS: [(&str, Happens); 5] = [
     ("Disabled", |scene| scene.slot = SlotState::Disabled),
     ("Outdated", |scene| scene.slot = SlotState::Outdated),
+    ("Released", |scene| scene.slot = SlotState::Surplus),
     ("BlueprintDeleted", |scene| delete(&mut scene.blueprint.metadata)),
     ("BlueprintDeleted", |scene| scene.sight = Sight::Gone),
 ];

@@ -12,7 +12,7 @@ mod teardowns;
 
 use super::*;
 use crate::{
-    api::{DeadlineName, LeasePhase, lease::ResourceRef},
+    api::{DeadlineName, LeasePhase, lease::ResourceRef, step::Facts},
     lifecycle::{EventKind, testing::*},
 };
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ pub struct Scene {
     pub blueprint: Blueprint,
     pub sight: Sight,
     pub slot: SlotState,
+    pub idle: IdleClock,
     /// The leases of its claims, by UID; one that is not here is absent from the cache.
     pub leases: BTreeMap<String, Holder>,
     pub candidates: Vec<Candidate>,
@@ -34,6 +35,8 @@ pub struct Scene {
     pub intent: Option<serde_json::Value>,
     pub reports: Vec<Report>,
     pub observed: Option<Observed>,
+    pub question: Question,
+    pub hooks: Option<BTreeMap<HookCall, Moves>>,
 }
 
 /// Something that happens to a resource, or to what it sees.
@@ -93,6 +96,7 @@ impl Scene {
             blueprint: blueprint(blueprint_spec),
             sight: Sight::Seen,
             slot: SlotState::Current,
+            idle: IdleClock::Runs,
             leases: BTreeMap::new(),
             candidates: Vec::new(),
             slot_is_clear: None,
@@ -102,6 +106,8 @@ impl Scene {
             intent: Some(serde_json::json!({"driver": "webhook"})),
             reports: Vec::new(),
             observed: None,
+            question: Question::Nobody,
+            hooks: None,
         }
     }
 
@@ -159,6 +165,7 @@ impl Scene {
                 Sight::Gone => BlueprintView::Gone,
             },
             slot: self.slot,
+            idle: self.idle,
             leases: self.resource.claims().iter().map(view).collect(),
             candidates: self.candidates.clone(),
             slot_is_clear: self.slot_is_clear,
@@ -168,6 +175,8 @@ impl Scene {
             intent: self.intent.clone(),
             reports: &self.reports,
             observed: self.observed.as_ref(),
+            question: self.question.clone(),
+            hooks: self.hooks.as_ref(),
         };
         decide(&self.resource, &around, now)
     }
