@@ -63,6 +63,8 @@ async fn what_does_not_become_ready_in_time_is_broken_and_removed() {
     apply(&sandbox, &lease("a", json!({}))).await;
     let broken = was_in(&sandbox, "resource/env--0", "Broken").await;
     assert_eq!(condition(&broken, "Released"), ("True", "BuildTimeout"));
+    let longer = json!({"spec": {"resource": {"buildTimeout": "5m"}}});
+    sandbox.patch(Identity::Admin, "blueprint/env", longer).await;
     was_in(&sandbox, "resource/env--0", "Destroyed").await;
     things.wait_for("the first map to go", |s| s.name == "env--0" && s.gone).await;
     assert_eq!(phase(&sandbox.get("lease/a").await), "Pending");

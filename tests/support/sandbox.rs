@@ -396,6 +396,7 @@ pub fn resource_of(kind: &str) -> ApiResource {
         ("", "v1", "Namespace"),
         ("", "v1", "Secret"),
         ("", "v1", "ServiceAccount"),
+        ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
         (RBAC.0, RBAC.1, "Role"),
         (RBAC.0, RBAC.1, "RoleBinding"),
         (RBAC.0, RBAC.1, "ClusterRole"),

@@ -2,7 +2,7 @@
 //! Blueprint is made with the rights of an account of its namespace, and no others (design.md, 7).
 
 use http::HeaderValue;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{Api, Client, Error, client::Body};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -77,5 +77,11 @@ impl Accounts {
             Ok(Some(found)) => found.metadata.deletion_timestamp.is_some(),
             Err(_) => false,
         }
+    }
+
+    /// Whether a namespace is gone, by the API server's own word; where that cannot be told, it is not.
+    pub async fn is_namespace_gone(&self, name: &str) -> bool {
+        let api: Api<Namespace> = Api::all(self.own.clone());
+        matches!(super::in_time(api.get_opt(name)).await, Ok(None))
     }
 }

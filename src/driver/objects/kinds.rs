@@ -3,7 +3,7 @@
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind},
-    discovery::{self, Scope, verbs},
+    discovery::{self, ApiCapabilities, Scope, verbs},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -33,6 +33,11 @@ pub struct Known {
 }
 
 impl Known {
+    fn of(resource: ApiResource, capabilities: &ApiCapabilities) -> Self {
+        let kept = [verbs::GET, verbs::DELETE].iter().all(|verb| capabilities.supports_operation(verb));
+        Self { resource, namespaced: capabilities.scope == Scope::Namespaced, kept }
+    }
+
     /// Its objects in a namespace, or in the cluster where they live in none.
     pub fn api(&self, client: Client, namespace: &str) -> Api<DynamicObject> {
         match self.namespaced {
@@ -63,10 +68,31 @@ impl Kinds {
         let (group, version) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
         let wanted = GroupVersionKind::gvk(group, version, &kind.kind);
         let (resource, capabilities) = super::in_time(discovery::pinned_kind(client, &wanted)).await?;
-        let kept = [verbs::GET, verbs::DELETE].iter().all(|verb| capabilities.supports_operation(verb));
-        let known = Known { resource, namespaced: capabilities.scope == Scope::Namespaced, kept };
+        let known = Known::of(resource, &capabilities);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.clone(), known.clone());
         Ok(known)
+    }
+
+    /// Where objects of a kind that were made are by now: in another version of its group, where the one that they were
+    /// made in is served no more. `None`: there is no such kind any more, and so no objects of it.
+    ///
+    /// # Errors
+    /// Where the API server does not answer.
+    pub async fn whereabouts(&self, client: &Client, kind: &Kind) -> Result<Option<Known>, kube::Error> {
+        match self.resolve(client, kind).await {
+            Ok(known) => return Ok(Some(known)),
+            Err(error) if super::is_unknown_kind(&error) => {}
+            Err(error) => return Err(error),
+        }
+        let (group, _) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
+        let versions = match super::in_time(discovery::group(client, group)).await {
+            Ok(versions) => versions,
+            Err(error) if super::is_unknown_kind(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut served = versions.resources_by_stability().into_iter();
+        let found = served.find(|(resource, _)| resource.kind == kind.kind);
+        Ok(found.map(|(resource, capabilities)| Known::of(resource, &capabilities)))
     }
 
     /// A kind may have gone, or be another by now.

@@ -170,26 +170,16 @@ impl Workshop {
             if sights.seen.contains_key(&n) || made.uid.is_none() {
                 continue;
             }
-            let read = match self.live.sight(&self.world(), &record.account, owner, made) {
+            match self.live.sight(&self.world(), &record.account, owner, made) {
                 Sight::There(seen) => {
                     sights.seen.insert(n, seen);
                     continue;
                 }
-                Sight::NotSeen => true,
-                Sight::NotYet => {
-                    sights.not_yet = true;
-                    true
-                }
-                Sight::Denied => {
-                    sights.polled = true;
-                    true
-                }
-            };
-            debug_assert!(read);
-            let client = self.client(record)?;
-            let known = self.kinds.resolve(&client, &made.kind).await?;
-            let namespace = made.namespace.as_deref().unwrap_or(&record.account.namespace);
-            match in_time(known.api(client, namespace).get_opt(&made.name)).await? {
+                Sight::NotSeen => {}
+                Sight::NotYet => sights.not_yet = true,
+                Sight::Denied => sights.polled = true,
+            }
+            match self.read_made(&self.client(record)?, record, made).await? {
                 Some(found) if found.metadata.uid == made.uid => {
                     sights.seen.insert(n, Seen::of(found, &made.kind));
                 }
@@ -426,8 +416,8 @@ impl Workshop {
         made: &Made,
         found: Option<DynamicObject>,
     ) -> Result<DynamicObject, Answer> {
-        let again = Err(Answer::Again(Wait::after(Duration::from_millis(500))));
-        let Some(found) = found else { return again };
+        let again = |why: String| Answer::Again(Wait { why, ..Wait::after(Duration::from_millis(500)) });
+        let Some(found) = found else { return Err(again(String::new())) };
         if is_of(&found, &work.key) && found.metadata.deletion_timestamp.is_none() {
             return Ok(found);
         }
@@ -441,7 +431,7 @@ impl Workshop {
                 let uid = found.metadata.uid;
                 let only = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
                 let _ = in_time(api.delete(&made.name, &only)).await;
-                return again;
+                return Err(again(format!("{} is there from an earlier attempt, and is removed first", made.told())));
             }
         }
         let message = format!(

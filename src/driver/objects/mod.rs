@@ -20,8 +20,8 @@ use crate::{
 };
 use accounts::Accounts;
 use futures::{FutureExt as _, future::BoxFuture};
-use kinds::Kinds;
-use kube::Client;
+use kinds::{Kinds, Known};
+use kube::{Api, Client, api::DynamicObject};
 use live::Live;
 use plan::Plan;
 use record::{Made, Record};
@@ -185,6 +185,32 @@ impl Workshop {
         (self.accounts.clone(), self.kinds.clone())
     }
 
+    /// Reads an object that was made. What was in a namespace is gone with it, though its account may not look there then.
+    async fn read_made(
+        &self,
+        client: &Client,
+        record: &Record,
+        made: &Made,
+    ) -> Result<Option<DynamicObject>, kube::Error> {
+        let mut told_missing = false;
+        loop {
+            let Some(known) = self.kinds.whereabouts(client, &made.kind).await? else { return Ok(None) };
+            let namespace = made.namespace.as_deref().unwrap_or(&record.account.namespace);
+            match read(&known.api(client.clone(), namespace), &made.name).await {
+                Err(error) if is_missing(&error) && !told_missing => {
+                    told_missing = true;
+                    self.kinds.forget(&made.kind);
+                }
+                Err(error) if self.is_gone_with_its_namespace(&error, &known, namespace).await => return Ok(None),
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn is_gone_with_its_namespace(&self, error: &kube::Error, known: &Known, namespace: &str) -> bool {
+        is_forbidden(error) && known.namespaced && self.accounts.is_namespace_gone(namespace).await
+    }
+
     /// The plan of a Blueprint, parsed once for each generation; or what is wrong with it.
     async fn plan(&self, blueprint: &Blueprint) -> Result<Arc<Plan>, Trouble> {
         let uid = blueprint.metadata.uid.clone().unwrap_or_default();
@@ -288,9 +314,27 @@ async fn in_time<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Re
     tokio::time::timeout(REQUEST, request).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
-/// The object is not there.
+/// The account may not do it.
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+/// The object, or its kind, is not there.
 fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Reads an object. It is not there only by the API server's word on itself: that there is no such path says nothing of it.
+async fn read(api: &Api<DynamicObject>, name: &str) -> Result<Option<DynamicObject>, kube::Error> {
+    match in_time(api.get(name)).await {
+        Ok(object) => Ok(Some(object)),
+        Err(kube::Error::Api(status))
+            if status.code == 404 && status.details.as_ref().is_some_and(|details| details.name == name) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The API server has no such kind.

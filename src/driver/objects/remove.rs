@@ -4,6 +4,7 @@ use super::{
     Workshop, failure, in_time, is_missing,
     kinds::Known,
     plan::{OWNER, RESOURCE, labels_of, owner_of},
+    read,
     record::{Made, Record, is_made_here},
     refused,
 };
@@ -81,22 +82,35 @@ impl Workshop {
         client: &Client,
         made: &Made,
     ) -> Result<(), Answer> {
-        let known = match self.kinds.resolve(client, &made.kind).await {
-            Ok(known) if !known.kept => return Ok(()), // never made
-            Ok(known) => known,
+        let mut known = match self.kinds.whereabouts(client, &made.kind).await {
+            Ok(Some(known)) if !known.kept => return Ok(()), // never made
+            Ok(Some(known)) => known,
             // A kind that there is no more has no objects.
-            Err(error) if super::is_unknown_kind(&error) => return Ok(()),
+            Ok(None) => return Ok(()),
             Err(error) => return Err(self.not_removed(kind, record, made, &error).await),
         };
         let namespace = made.namespace.as_deref().unwrap_or(&record.account.namespace);
-        let api = known.api(client.clone(), namespace);
         let owner = owner_of(&work.key);
         let changed = self.live.changed(owner);
         let mut pause = std::time::Duration::from_secs(1);
+        let mut told_missing = false;
         loop {
+            let api = known.api(client.clone(), namespace);
             let why = match remove_one(&api, &known, made, &work.key).await {
                 Ok(Removal::Gone) => return Ok(()),
                 Ok(Removal::Remains(why)) => format!("{} is still there{why}", made.told()),
+                // Its version is served no more; what was made in it may be there in another.
+                Err(error) if super::is_missing(&error) && !told_missing => {
+                    told_missing = true;
+                    self.kinds.forget(&made.kind);
+                    match self.kinds.whereabouts(client, &made.kind).await {
+                        Ok(Some(now)) => known = now,
+                        Ok(None) => return Ok(()),
+                        Err(error) => return Err(self.not_removed(kind, record, made, &error).await),
+                    }
+                    continue;
+                }
+                Err(error) if self.is_gone_with_its_namespace(&error, &known, namespace).await => return Ok(()),
                 Err(error) => return Err(self.not_removed(kind, record, made, &error).await),
             };
             if why != work.told {
@@ -110,8 +124,7 @@ impl Workshop {
     }
 
     async fn not_removed(&self, kind: StepKind, record: &Record, made: &Made, error: &kube::Error) -> Answer {
-        let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
-        if forbidden && self.accounts.is_gone(&record.account).await {
+        if super::is_forbidden(error) && self.accounts.is_gone(&record.account).await {
             let message = format!(
                 "{} cannot be removed: the service account {} of namespace {} is gone, and with it what it may do; \
                  when it is removed by other means, end this with the command Forget: {}",
@@ -124,7 +137,7 @@ impl Workshop {
         }
         let Answer::Failed(mut failed) = refused(kind, error) else { return refused(kind, error) };
         failed.message = match made.uid {
-            None if forbidden => format!(
+            None if super::is_forbidden(error) => format!(
                 "whether {} was made cannot be seen: let the service account get it, or, where it is not there, end this \
                  with the command Forget: {}",
                 made.told(),
@@ -163,14 +176,14 @@ impl Workshop {
     ) -> Result<(), Answer> {
         let selector = ListParams::default().labels(&format!("{label}={value}"));
         for of in &record.lease_kinds {
-            let known = match self.kinds.resolve(client, of).await {
-                Ok(known) => known,
-                Err(error) if super::is_unknown_kind(&error) => continue,
+            let known = match self.kinds.whereabouts(client, of).await {
+                Ok(Some(known)) => known,
+                Ok(None) => continue,
                 Err(error) => return Err(refused(kind, &error)),
             };
             let all: Api<DynamicObject> = Api::all_with(client.clone(), &known.resource);
             let mut found = in_time(all.list(&selector)).await;
-            if matches!(&found, Err(kube::Error::Api(status)) if status.code == 403) && known.namespaced {
+            if found.as_ref().is_err_and(super::is_forbidden) && known.namespaced {
                 let own = Api::namespaced_with(client.clone(), &record.account.namespace, &known.resource);
                 found = in_time(own.list(&selector)).await;
             }
@@ -178,7 +191,12 @@ impl Workshop {
                 Ok(found) => found,
                 // What its leases had was removed by their own records; this is for what came late.
                 Err(kube::Error::Api(status)) if status.code == 403 && !must_see => continue,
-                Err(error) => return Err(refused(kind, &error)),
+                Err(error) => {
+                    if is_missing(&error) {
+                        self.kinds.forget(of);
+                    }
+                    return Err(refused(kind, &error));
+                }
             };
             let ours: Vec<_> = found.items.into_iter().filter(is_made_here).collect();
             let remaining = ours.len();
@@ -208,13 +226,13 @@ async fn remove_one(
     let uid = match &made.uid {
         Some(uid) => uid.clone(),
         // It is not on record whether it was made: one of this name is ours only with our labels.
-        None => match in_time(api.get_opt(&made.name)).await? {
+        None => match read(api, &made.name).await? {
             Some(found) if is_of(&found, key) => found.metadata.uid.unwrap_or_default(),
             _ => return Ok(Removal::Gone),
         },
     };
     delete(api, known, &made.name, &uid).await?;
-    match in_time(api.get_opt(&made.name)).await? {
+    match read(api, &made.name).await? {
         Some(found) if found.metadata.uid.as_deref() == Some(&uid) => Ok(Removal::Remains(why_it_remains(&found))),
         _ => Ok(Removal::Gone),
     }

@@ -1,0 +1,188 @@
+//! Kinds that come late, that are served in another version by now, or no more; and namespaces that somebody has deleted
+//! with all that was in them.
+
+use crate::{
+    objects::{ALL, BUILDER, alone, cluster, env, in_cluster, lease, namespace, release, until, within},
+    support::{Identity, Sandbox, condition, phase},
+    told::{apply, holds_throughout, message},
+};
+use kube::{
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Until a step that has failed a few times is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// A kind of the name in a group, in two versions.
+fn definition(group: &str, old_is_served: bool) -> Value {
+    let version = |name: &str, served: bool, storage: bool| {
+        let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+        json!({"name": name, "served": served, "storage": storage, "schema": schema})
+    };
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("widgets.{group}")},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": "Widget", "listKind": "WidgetList", "plural": "widgets", "singular": "widget"},
+            "versions": [version("v1alpha1", old_is_served, false), version("v1", true, true)],
+        },
+    })
+}
+
+async fn widgets(sandbox: &Sandbox<'_>, group: &str, version: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, "Widget"));
+    Api::namespaced_with(sandbox.client(Identity::Admin).await, sandbox.namespace(), &resource)
+}
+
+async fn may_make_widgets(sandbox: &Sandbox<'_>, group: &str) {
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "widgets"},
+        "rules": [{"apiGroups": [group], "resources": ["widgets"], "verbs": ALL}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "widgets"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "widgets"},
+        "subjects": [{"kind": "ServiceAccount", "name": BUILDER, "namespace": sandbox.namespace()}],
+    });
+    for object in [role, binding] {
+        sandbox.apply(Identity::Admin, &object.to_string()).await;
+    }
+}
+
+fn of_widgets(group: &str) -> String {
+    let widget = json!({
+        "apiVersion": format!("{group}/v1alpha1"), "kind": "Widget", "metadata": {"name": "${resource.metadata.name}"},
+        "spec": {"size": "${1 + 1}"},
+    });
+    env(json!({"templates": [widget]}), json!({"lease": {"recycle": "Destroy"}}))
+}
+
+#[tokio::test]
+async fn what_was_made_in_a_version_that_is_served_no_more_is_removed_all_the_same() {
+    let (sandbox, _controller, _things) = alone("objects-versions").await;
+    let group = "versions.example.org";
+    may_make_widgets(&sandbox, group).await;
+    apply(&sandbox, &of_widgets(group)).await;
+    apply(&sandbox, &lease("a", json!({}))).await;
+    // A kind that is not there yet is waited for.
+    let unknown = |r: &DynamicObject| message(r, "Ready").contains("no kind Widget in versions.example.org/v1alpha1");
+    sandbox.wait_for("resource/env--0", "told", unknown).await;
+    in_cluster(&sandbox, &definition(group, true)).await;
+    sandbox.wait_within(AGAIN, "lease/a", "active", |l| phase(l) == "Active").await;
+    let (old, new) = (widgets(&sandbox, group, "v1alpha1").await, widgets(&sandbox, group, "v1").await);
+    let made = new.get("env--0").await.unwrap();
+    assert_eq!(made.data["spec"], json!({"size": 2}));
+
+    let api = cluster(&sandbox, "customresourcedefinition").await;
+    let patch = PatchParams::apply(Identity::Admin.name()).force();
+    api.patch(&format!("widgets.{group}"), &patch, &Patch::Apply(definition(group, false))).await.unwrap();
+    while old.get("env--0").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    // So that nothing but its removal can end it.
+    let finalizer = |finalizers: Value| Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+    new.patch("env--0", &PatchParams::default(), &finalizer(json!(["example.org/backup"]))).await.unwrap();
+    release(&sandbox, "lease/a").await;
+    sandbox.wait_phase("lease/a", "Destroyed").await;
+    let held = |r: &DynamicObject| message(r, "TornDown").contains("example.org/backup");
+    let held = sandbox.wait_for("resource/env--0", "held", held).await;
+    assert_eq!(phase(&held), "Released");
+    new.patch("env--0", &PatchParams::default(), &finalizer(json!([]))).await.unwrap();
+    until(&new, "env--0", "gone", |found| found.is_none()).await;
+    sandbox.wait_gone("resource/env--0").await;
+    // That its version was gone was no loss.
+    sandbox.history().never("a loss", |s| condition(&s.object, "Ready").1 == "ObjectLost" || s.phase() == "Broken");
+    holds_throughout(&sandbox).await;
+}
+
+#[tokio::test]
+async fn what_was_of_a_kind_that_is_gone_is_gone() {
+    let (sandbox, _controller, _things) = alone("objects-kinds").await;
+    let group = "kinds.example.org";
+    may_make_widgets(&sandbox, group).await;
+    in_cluster(&sandbox, &definition(group, true)).await;
+    apply(&sandbox, &of_widgets(group)).await;
+    apply(&sandbox, &lease("a", json!({}))).await;
+    sandbox.wait_within(AGAIN, "lease/a", "active", |l| phase(l) == "Active").await;
+    let definitions = cluster(&sandbox, "customresourcedefinition").await;
+    let name = format!("widgets.{group}");
+    definitions.delete(&name, &DeleteParams::default()).await.unwrap();
+    until(&definitions, &name, "gone", |found| found.is_none()).await;
+    let lost = |o: &DynamicObject| condition(o, "Ready") == ("False", "ObjectLost");
+    sandbox.wait_for("lease/a", "told of it", lost).await;
+    release(&sandbox, "lease/a").await;
+    sandbox.wait_phase("lease/a", "Destroyed").await;
+    sandbox.wait_gone("resource/env--0").await;
+    holds_throughout(&sandbox).await;
+}
+
+/// The account's rights in the namespace were in it: they are gone, and so is all else that was.
+#[tokio::test]
+async fn a_namespace_that_somebody_deleted_took_with_it_what_was_in_it() {
+    let (sandbox, _controller, _things) = alone("objects-gone-namespace").await;
+    let own = sandbox.namespace();
+    let name = format!("{own}-in");
+    // The account may make namespaces, and give itself a role in them; no more.
+    let rbac = "rbac.authorization.k8s.io";
+    let worker = format!("{own}-worker");
+    let roles = [
+        (worker.clone(), json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ALL}])),
+        (
+            own.to_owned(),
+            json!([
+                {"apiGroups": [""], "resources": ["namespaces"], "verbs": ALL},
+                {"apiGroups": [rbac], "resources": ["rolebindings"], "verbs": ALL},
+                {"apiGroups": [rbac], "resources": ["clusterroles"], "resourceNames": [worker.clone()], "verbs": ["bind"]},
+            ]),
+        ),
+    ];
+    for (name, rules) in roles {
+        let role = json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules});
+        in_cluster(&sandbox, &role).await;
+    }
+    let account = json!([{"kind": "ServiceAccount", "name": BUILDER, "namespace": own}]);
+    let role = |name: &str| json!({"apiGroup": rbac, "kind": "ClusterRole", "name": name});
+    let binding = json!({
+        "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": own},
+        "roleRef": role(own), "subjects": account.clone(),
+    });
+    in_cluster(&sandbox, &binding).await;
+    let objects = json!({
+        "templates": [
+            namespace(&name),
+            {
+                "apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": {"name": "worker", "namespace": name},
+                "roleRef": role(&worker), "subjects": account,
+            },
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "told", "namespace": name}},
+        ],
+        "leaseTemplates": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "of-${lease.metadata.name}", "namespace": name}},
+        ],
+    });
+    apply(&sandbox, &env(objects, json!({"lease": {"recycle": "Destroy"}}))).await;
+    apply(&sandbox, &lease("a", json!({}))).await;
+    sandbox.wait_within(AGAIN, "lease/a", "active", |l| phase(l) == "Active").await;
+    assert!(within(&sandbox, Identity::Admin, &name, "configmap").await.get_opt("of-a").await.unwrap().is_some());
+
+    let namespaces = cluster(&sandbox, "namespace").await;
+    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
+    until(&namespaces, &name, "gone", |found| found.is_none()).await;
+    let lost = |words: &'static str| {
+        move |o: &DynamicObject| condition(o, "Ready") == ("False", "ObjectLost") && message(o, "Ready").contains(words)
+    };
+    sandbox.wait_within(AGAIN, "lease/a", "told of it", lost("of-a is gone")).await;
+    sandbox.wait_within(AGAIN, "resource/env--0", "told of it", lost("Namespace")).await;
+
+    release(&sandbox, "lease/a").await;
+    sandbox.wait_phase("lease/a", "Destroyed").await;
+    sandbox.wait_gone("resource/env--0").await;
+    sandbox.history().never("a failure", |s| condition(&s.object, "TornDown").1 == "TeardownFailed");
+    holds_throughout(&sandbox).await;
+}
