@@ -207,6 +207,9 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
             return (Rung::NoHostEnabled, format!("Blueprint {name} has every host that fits disabled"));
         }
     }
+    if let Some(why) = super::pool::unsound(blueprint) {
+        return (Rung::BuildFailing, format!("Blueprint {name} cannot be built from as it is: {why}"));
+    }
     if let Some(at) = candidate.next_build_at {
         // Why is on its own record, where every controller reads the same.
         let recorded = blueprint.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();

@@ -141,7 +141,7 @@ impl Index {
                 admission,
                 slots: pool.slots.as_ref().map(|slots| slots.as_slice()),
                 building: ordered || in_flight.is_some(),
-                failing: in_flight.and_then(|r| pool::failure(r)).or(pool::unsound(&pool.object)),
+                failing: in_flight.and_then(|r| pool::failure(r)),
                 next_build_at: pool.next_build_at.filter(|at| *at > now),
             };
             Some(matching::standing(&lease.spec, &candidate))
