@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::{ResourceStatus, lease::BlueprintName},
-    lifecycle::testing::*,
+    lifecycle::{conditions, testing::*},
 };
 
 fn active(more: &str) -> Resource {
@@ -278,6 +278,13 @@ fn where_a_candidate_stands() {
     };
     let told = "Blueprint pools/ci is building one, which fails so far: no disk";
     assert_eq!(standing(&lease("l", arm).spec, &failing), (Rung::BuildFailing, told.to_owned()));
+    // Of a Blueprint from which nothing can be built nothing is tried again, whatever failed last.
+    let mut unsound = taken.clone();
+    let conditions = &mut unsound.status.get_or_insert_default().conditions;
+    conditions::set(conditions, at(1), "Ready", conditions::Truth::False, "ExpressionTooSlow", "readyWhen: too slow");
+    let hopeless = Candidate { blueprint: &unsound, next_build_at: Some(at(9)), ..failing.clone() };
+    let told = "Blueprint pools/ci cannot be built from as it is: readyWhen: too slow";
+    assert_eq!(standing(&lease("l", arm).spec, &hopeless), (Rung::BuildFailing, told.to_owned()));
     // Nothing helps where its namespace has as many as it may.
     let full = Candidate { namespace_limit: Some(3), next_build_at: Some(at(9)), ..failing.clone() };
     let (stands, said) = standing(&lease("l", arm).spec, &full);
