@@ -258,7 +258,7 @@ pub struct Driver {
     /// An inventory of machines, or of any named things.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<HostsDriver>,
-    /// Kubernetes objects made from templates. Not acted on yet.
+    /// Kubernetes objects made from templates: a namespace, a Pod, any custom resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<ObjectsDriver>,
     /// Checked-out working copies on leased hosts. Not acted on yet.
@@ -321,26 +321,39 @@ pub struct Host {
     pub secret_ref: Option<LocalSecretRef>,
 }
 
-/// Kubernetes objects made from templates. Not acted on yet.
+/// Kubernetes objects made from templates, in their order, and removed in the reverse one. `${…}` in a text of a template,
+/// or of `outputs`, is a CEL expression of at most 1,024 bytes, `$${` the text `${`; a text that is one `${…}` and nothing
+/// else takes the type of its value. Values are never read as expressions again. Expressions may name `blueprint` (its
+/// name, namespace and uid, `spec.resourceType` and `spec.attributes`), `resource` (the same of it, `spec.parameters`,
+/// `spec.requestedFor`, and `status.outputs`), and where it says so `lease` (metadata, spec, `status.attempt`) and
+/// `objects` (the live objects, without what Secrets hold). What one expression is evaluated over has at most 64 KiB.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectsDriver {
-    /// The service account of the Blueprint's namespace as which everything is made.
-    #[schemars(length(min = 1, max = 253))]
+    /// The service account of the Blueprint's namespace as which everything is made, looked at and removed: what it may
+    /// not do no template can. Whoever names it needs the right to `impersonate` it, and so does whoever later changes
+    /// the driver, `attributes`, `resource.parameters` or `resource.defaults`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = schema::SUBDOMAIN))]
     pub service_account_name: String,
-    /// What lives and dies with the resource.
+    /// What lives and dies with the resource. Expressions may name `resource` and `blueprint`. An object that is there
+    /// already is never adopted: the build fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::templates")]
     pub templates: Vec<serde_json::Value>,
-    /// What lives and dies with each lease.
+    /// What lives and dies with each lease. Expressions may name `lease`, `resource` and `blueprint`. What a lessee writes
+    /// into a lease may end up in these objects: give the service account no right that no lessee should have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::templates")]
     pub lease_templates: Vec<serde_json::Value>,
-    /// A CEL expression over `objects` that says when they are ready.
+    /// A CEL expression that says when the objects are ready: true or false. It may name `objects`, `resource` and
+    /// `blueprint`; one that names `lease` is asked for each lease, where the objects of `templates` come first in
+    /// `objects`, those of `leaseTemplates` after them. An error means not ready, and is told. Default: they are ready
+    /// once they are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub ready_when: Option<String>,
-    /// Facts that are given to the lease.
+    /// Facts that are given to the lease as `status.outputs`, once all is ready: texts of at most 1,024 characters with
+    /// `${…}` in them, which may name `objects`, `resource`, `blueprint` and `lease`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::outputs")]
     pub outputs: BTreeMap<String, String>,

@@ -63,7 +63,9 @@ pub struct LeaseSpec {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["directory".into()]), validation = ("self == oldSelf", "repositories is immutable; create another lease"))]
     pub repositories: Vec<Repository>,
-    /// Who is to use the environment, for templates that bind them. Not acted on yet: no driver of today has templates.
+    /// Who is to use the environment: subjects as in RBAC, for templates that bind them. They are taken as they are
+    /// written. To be named here gives nobody more than the roles that the Blueprint's author has put into a template, and
+    /// that its service account may bind; a group like system:masters gets those, and gives none of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic, validation = ("self == oldSelf", "subjects is immutable; create another lease"))]

@@ -7,6 +7,9 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 /// A DNS label, RFC 1123.
 pub(super) const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
+/// A DNS subdomain, RFC 1123.
+pub(super) const SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// None of these optional fields of a spec appears or vanishes. One rule for all of them, over their presence alone: a
 /// comparison of the values in it is a hundred times over the API server's budget (api.md, 1), so that each field has a
 /// `self == oldSelf` of its own, which holds only while it is there. The message names the first that changed.
@@ -108,7 +111,7 @@ pub(super) fn templates(_: &mut SchemaGenerator) -> Schema {
                     "properties": {
                         "name": {"type": "string", "minLength": 1, "maxLength": 1280, "description": "Its name, mostly with an expression in it."},
                         "namespace": {"type": "string", "minLength": 1, "maxLength": 1280, "description": "Its namespace. Default: the Blueprint's."},
-                        "labels": template_texts("Its labels; those of drydock.dev are added."),
+                        "labels": template_texts("Its labels; those of drydock.dev are added, and may not stand here."),
                         "annotations": template_texts("Its annotations."),
                         "ownerReferences": refused_list(serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})),
                         "finalizers": refused_list(serde_json::json!({"type": "string"})),

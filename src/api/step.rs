@@ -2,7 +2,7 @@
 //! on what, and what came of it.
 
 use super::{
-    common::{Failure, Interface},
+    common::{Failure, Interface, Wish},
     lease::LeaseSpec,
     resource::Claim,
     time::{Duration, MicroTime},
@@ -104,12 +104,17 @@ pub struct Wait {
     pub why: String,
     /// What a teardown needs by now, where that is more than is on record: the step goes on only when it is.
     pub built: Option<serde_json::Value>,
+    /// The driver's bookkeeping from now on; `None` leaves it as it is.
+    pub storage: Option<Storage>,
 }
+
+/// A driver's bookkeeping, `status.storage`: it may read it in any step, and replace it as a whole; nobody else writes it.
+pub type Storage = BTreeMap<String, String>;
 
 impl Wait {
     /// Ask again after so long; there is nothing to tell.
     pub fn after(after: Duration) -> Self {
-        Self { after, why: String::new(), built: None }
+        Self { after, why: String::new(), built: None, storage: None }
     }
 }
 
@@ -150,6 +155,44 @@ pub struct Facts {
     pub outputs: BTreeMap<String, String>,
     /// Everything that a teardown needs; `None` leaves what is recorded.
     pub built: Option<serde_json::Value>,
+    /// The driver's bookkeeping from now on; `None` leaves it as it is.
+    pub storage: Option<Storage>,
+}
+
+/// What a driver answers to the question whether a deadline that has come is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Expire,
+    /// Not yet, and why.
+    Decline(String),
+}
+
+/// The moments of a lease at which a driver may have a resource's clocks moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HookKind {
+    /// It was granted the resource.
+    DidAcquire,
+    /// The resource is free of it again.
+    DidRelease,
+}
+
+/// One call of a hook: it takes effect once, in the write that grants, or that drops the claim.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HookCall {
+    /// Which.
+    pub kind: HookKind,
+    /// For which lease, on which resource.
+    pub key: EffectKey,
+}
+
+/// What a hook wants moved.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moves {
+    /// The resource's end from now on, as an `Expires` would set it.
+    pub expires: Option<Wish>,
+    /// The driver's bookkeeping on the resource from now on.
+    pub storage: Option<Storage>,
 }
 
 /// Which steps of a driver, for one Blueprint, are free of effects outside: only those may be taken inside one write

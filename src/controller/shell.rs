@@ -58,6 +58,8 @@ pub struct Shell {
     pub metrics: Arc<Metrics>,
     /// The namespaces that are watched; none named: all of them.
     pub namespaces: Vec<String>,
+    /// Blueprints whose `expiry.unless` was too slow.
+    pub too_slow: passes::expiry::TooSlow,
     /// When each Blueprint's counts were last written.
     pub counted: Mutex<BTreeMap<super::key::ObjectKey, MicroTime>>,
     work: Mutex<Work>,
@@ -118,6 +120,7 @@ impl Shell {
             events,
             metrics,
             namespaces,
+            too_slow: Mutex::default(),
             counted: Mutex::default(),
             work: Mutex::default(),
             deadlines: Mutex::default(),

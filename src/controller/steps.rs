@@ -6,7 +6,7 @@ use crate::{
     api::{
         MicroTime,
         common::Failure,
-        step::{Answer, EffectKey, Facts, Report, Step, StepKind, Wait},
+        step::{Answer, EffectKey, Facts, Observed, Report, Step, StepKind, Storage, Wait},
     },
     driver::{Driver, Work},
     lifecycle::{StepOrder, commands::shorten, deadline},
@@ -245,23 +245,39 @@ pub fn bounded(kind: StepKind, answer: Answer) -> Answer {
     match answer {
         Answer::Failed(failure) => Answer::Failed(cut(failure)),
         Answer::FailedForGood(failure) => Answer::FailedForGood(cut(failure)),
+        Answer::Done(Facts { storage: Some(storage), .. }) | Answer::Again(Wait { storage: Some(storage), .. })
+            if overflows(&storage) =>
+        {
+            let message = "the driver's bookkeeping has more than 32 entries, or one of more than 4,096 characters";
+            failed_for_good(kind, "TooMuch", message)
+        }
         Answer::Again(wait) => Answer::Again(Wait { why: shorten(wait.why, 900), ..wait }),
         Answer::Done(facts) if matches!(kind, StepKind::Build | StepKind::Activate) && is_too_much(&facts) => {
             let message = "the driver gave more than 16 interfaces, or more than 32 outputs of 1,024 characters";
-            Answer::FailedForGood(Failure {
-                step: kind.as_str().into(),
-                reason: "TooMuch".into(),
-                message: message.into(),
-                ..Failure::default()
-            })
+            failed_for_good(kind, "TooMuch", message)
         }
         answer => answer,
     }
 }
 
+/// The same of what it sees.
+pub fn bounded_sight(observed: Observed) -> Observed {
+    Observed { lost: observed.lost.map(|why| shorten(why, 900)), ..observed }
+}
+
 fn is_too_much(facts: &Facts) -> bool {
     let long = |output: &String| output.chars().count() > 1024;
     facts.interfaces.len() > 16 || facts.outputs.len() > 32 || facts.outputs.values().any(long)
+}
+
+/// Whether bookkeeping is more than a status holds.
+fn overflows(storage: &Storage) -> bool {
+    storage.len() > 32 || storage.iter().any(|(k, v)| k.chars().count() > 253 || v.chars().count() > 4096)
+}
+
+fn failed_for_good(kind: StepKind, reason: &str, message: &str) -> Answer {
+    let (step, reason) = (kind.as_str().into(), reason.into());
+    Answer::FailedForGood(Failure { step, reason, message: message.into(), ..Failure::default() })
 }
 
 fn failed(kind: StepKind, reason: &str, message: String) -> Answer {

@@ -154,6 +154,7 @@ impl Writer {
         match change {
             MetadataChange::AddFinalizer => finalizers.push(FINALIZER),
             MetadataChange::RemoveFinalizer => finalizers.retain(|f| *f != FINALIZER),
+            MetadataChange::Prune => return self.prune(object).await.map(Some),
             MetadataChange::Delete => {
                 let preconditions =
                     Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
@@ -171,6 +172,26 @@ impl Writer {
         let answer = in_time(api.patch(&name, &PatchParams::default(), &Patch::Merge(patch))).await;
         self.count::<K, _>("finalizer", &answer);
         Ok(Some(answer?).filter(|_| !last))
+    }
+
+    /// Takes those commands out of the queue that the ledger of the object that was read shows consumed.
+    async fn prune<K: Ours>(&self, object: &K) -> Result<K, RequestError> {
+        let meta = object.meta();
+        let mut patch = vec![
+            serde_json::json!({"op": "test", "path": "/metadata/uid", "value": meta.uid}),
+            serde_json::json!({"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}),
+        ];
+        // From the end: the places of those before do not change.
+        let consumed = consumed(object).into_iter().rev();
+        patch.extend(consumed.map(|n| serde_json::json!({"op": "remove", "path": format!("/spec/commands/{n}")})));
+        let patch = match serde_json::from_value(patch.into()) {
+            Ok(patch) => Patch::Json::<()>(patch),
+            Err(error) => return Err(RequestError::Refused(error.to_string())),
+        };
+        let answer = in_time(self.api(object).patch(&object.name_any(), &PatchParams::default(), &patch)).await;
+        self.count::<K, _>("prune", &answer);
+        // A test that fails is told as an invalid request: the object has changed since.
+        answer.map_err(|error| if matches!(error, RequestError::Refused(_)) { RequestError::Conflict } else { error })
     }
 
     /// Creates a Resource: its name is the lock of its slot.
@@ -267,6 +288,18 @@ impl Drop for Permit {
             drop(next.send(Permit { gate: self.gate.clone() }));
         }
     }
+}
+
+/// The places in an object's queue of those commands that its ledger has.
+fn consumed<K: Ours>(object: &K) -> Vec<usize> {
+    let object = serde_json::to_value(object).unwrap_or_default();
+    let ids = |at: &str| -> Vec<serde_json::Value> {
+        let list = object.pointer(at).and_then(serde_json::Value::as_array);
+        list.into_iter().flatten().map(|entry| entry["id"].clone()).collect()
+    };
+    let ledger = ids("/status/commands");
+    let queue = ids("/spec/commands").into_iter().enumerate();
+    queue.filter(|(_, id)| ledger.contains(id)).map(|(n, _)| n).collect()
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ impl Driver for Hosts {
                 interfaces: interfaces(host, secret_ref(blueprint, hosts, host)),
                 outputs: host.outputs.clone(),
                 built: Some(record(&work)),
+                storage: None,
             })
         };
         // Without an entry the resource is drained by the next pass; there is nothing to build from.
@@ -64,7 +65,7 @@ impl Driver for Hosts {
 
     fn activate(&self, work: Work) -> BoxFuture<'static, Answer> {
         let status = work.resource.and_then(|r| r.status.clone()).unwrap_or_default();
-        let facts = Facts { interfaces: status.interfaces, outputs: status.outputs, built: None };
+        let facts = Facts { interfaces: status.interfaces, outputs: status.outputs, ..Facts::default() };
         futures::future::ready(Answer::Done(facts)).boxed()
     }
 

@@ -7,9 +7,9 @@ pub mod objects;
 use crate::{
     api::{
         Blueprint, Lease, Resource,
-        step::{Answer, EffectKey, FreeSteps, Observed, Slot},
+        step::{Answer, EffectKey, FreeSteps, HookKind, Moves, Observed, Slot, Verdict},
     },
-    expression,
+    expression::{self, EvaluatorHandle},
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
@@ -107,6 +107,31 @@ pub trait Driver: Send + Sync {
     /// Removes the resource, by what is on record.
     fn tear_down_resource(&self, work: Work) -> BoxFuture<'static, Answer>;
 
+    /// Whether it has a say when a deadline of a Blueprint's resources, or of their leases, has come.
+    fn has_say(&self, blueprint: &Blueprint) -> bool {
+        let _ = blueprint;
+        false
+    }
+
+    /// Whether what the work is about should really expire. Asked only where it has a say; one that does not answer in time
+    /// has nothing against it.
+    fn should_expire(&self, work: Work) -> BoxFuture<'static, Verdict> {
+        let _ = work;
+        futures::future::ready(Verdict::Expire).boxed()
+    }
+
+    /// Whether it wants to be told which leases its resources are granted to, and free of again.
+    fn has_hooks(&self) -> bool {
+        false
+    }
+
+    /// A lease is about to be granted the resource, or to be dropped from it: what is moved takes effect in that very write.
+    /// It may be called more than once for it, and must have no effect outside.
+    fn hook(&self, kind: HookKind, work: Work) -> BoxFuture<'static, Moves> {
+        let _ = (kind, work);
+        futures::future::ready(Moves::default()).boxed()
+    }
+
     /// How what was built, or activated, is by now; `None` where that is not known.
     fn observe(&self, work: Work) -> BoxFuture<'static, Option<Observed>> {
         let _ = work;
@@ -114,27 +139,43 @@ pub trait Driver: Send + Sync {
     }
 }
 
-/// The drivers that a controller has.
-#[derive(Clone, Default)]
-pub struct Drivers(Vec<Arc<dyn Driver>>);
+/// The drivers that a controller has, and what it evaluates users' expressions by.
+#[derive(Clone)]
+pub struct Drivers {
+    drivers: Vec<Arc<dyn Driver>>,
+    evaluator: EvaluatorHandle,
+}
+
+impl Default for Drivers {
+    /// None, and an evaluator that does everything in line.
+    fn default() -> Self {
+        Self { drivers: Vec::new(), evaluator: Arc::new(expression::InLine) }
+    }
+}
 
 impl Drivers {
     /// Those that come with Drydock.
     pub fn standard() -> Self {
-        let evaluator = Arc::new(expression::Threads::default());
-        Self(vec![Arc::new(hosts::Hosts), Arc::new(objects::Objects::new(evaluator))])
+        let evaluator: EvaluatorHandle = Arc::new(expression::Threads::default());
+        let objects = objects::Objects::new(evaluator.clone());
+        Self { drivers: vec![Arc::new(hosts::Hosts), Arc::new(objects)], evaluator }
     }
 
     /// One more; the newest of a name counts.
     #[must_use]
     pub fn with(mut self, driver: Arc<dyn Driver>) -> Self {
-        self.0.insert(0, driver);
+        self.drivers.insert(0, driver);
         self
+    }
+
+    /// What expressions are evaluated by.
+    pub fn evaluator(&self) -> &EvaluatorHandle {
+        &self.evaluator
     }
 
     /// Gives each what it finds around it.
     pub fn attach(&self, attachment: &Attachment) {
-        self.0.iter().for_each(|driver| driver.attach(attachment.clone()));
+        self.drivers.iter().for_each(|driver| driver.attach(attachment.clone()));
     }
 
     /// The driver that a Blueprint names.
@@ -151,7 +192,7 @@ impl Drivers {
 
     /// The driver of this name.
     pub fn named(&self, name: &str) -> Option<&Arc<dyn Driver>> {
-        self.0.iter().find(|driver| driver.name() == name)
+        self.drivers.iter().find(|driver| driver.name() == name)
     }
 }
 

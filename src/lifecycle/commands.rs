@@ -54,6 +54,14 @@ pub fn record(
     }
 }
 
+/// A queue of so many commands is pruned of what is consumed: the API server takes no more than 64.
+const NEARLY_FULL: usize = 48;
+
+/// Whether the queue is nearly full, and consumed commands can make room in it.
+pub fn wants_pruning(queue: &[Command], ledger: &[LedgerEntry]) -> bool {
+    queue.len() >= NEARLY_FULL && unconsumed(queue, ledger).count() < queue.len()
+}
+
 /// Cuts a text to so many characters: a message from elsewhere must not make a status unwritable.
 pub fn shorten(text: String, characters: usize) -> String {
     match text.char_indices().nth(characters) {

@@ -4,6 +4,7 @@
 //! One pass of a reconciler reads one version of an object, takes the steps of api.md section 2 in their order on a copy
 //! of its status, and ends in at most one status write.
 
+pub mod asking;
 pub mod blueprint;
 pub mod commands;
 pub mod conditions;
@@ -20,7 +21,7 @@ mod testing;
 
 use crate::api::{
     MicroTime,
-    step::{Report, Step},
+    step::{HookCall, Report, Step},
 };
 use kube::api::ObjectMeta;
 use std::time::Duration;
@@ -70,6 +71,8 @@ pub enum MetadataChange {
     AddFinalizer,
     /// L9, R8, B2: all is torn down.
     RemoveFinalizer,
+    /// The queue is nearly full: what the ledger shows consumed goes (api.md, 2).
+    Prune,
     /// The object has served its time.
     Delete,
 }
@@ -83,7 +86,8 @@ pub struct StepOrder {
     pub timeout: Duration,
 }
 
-/// A read that must not come from a cache (protocol.md: quorum reads).
+/// What a pass must be told before it can go on: reads that must not come from a cache (protocol.md: quorum reads), and
+/// questions to driver and Blueprint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Read {
     /// L5, L7: is the resource that the lease is bound to still there, and claims it?
@@ -97,6 +101,10 @@ pub enum Read {
         /// The lease's UID.
         uid: String,
     },
+    /// What driver and Blueprint say to a deadline that has come: is it to be kept?
+    Expiry,
+    /// What the driver wants moved as a lease comes or goes.
+    Hook(HookCall),
     /// B2, and where a limit is held by counting: which resources have the blueprint's UID?
     ResourcesOfBlueprint,
 }

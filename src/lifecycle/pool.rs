@@ -204,7 +204,8 @@ pub fn is_sound(blueprint: &Blueprint) -> bool {
 /// Whether its driver has looked at a Blueprint as it is now, where there is something to look at: expressions.
 pub fn is_judged(blueprint: &Blueprint) -> bool {
     let seen = blueprint.status.as_ref().and_then(|s| s.observed_generation);
-    blueprint.spec.driver.objects.is_none() || seen == blueprint.metadata.generation
+    let has_expressions = blueprint.spec.driver.objects.is_some() || blueprint.spec.expiry.is_some();
+    !has_expressions || seen == blueprint.metadata.generation
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! All that was ever seen of a namespace's blueprints, resources and leases: for invariants that must hold in between, too,
-//! and not only at the end.
+//! All that was ever seen of a namespace's blueprints, resources and leases, or of other kinds: for invariants that must
+//! hold in between, too, and not only at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,7 +23,7 @@ const KINDS: [&str; 3] = ["blueprint", "resource", "lease"];
 /// One version of one object, as the watch showed it.
 #[derive(Clone)]
 pub struct Seen {
-    /// `blueprint`, `resource` or `lease`.
+    /// `blueprint`, `resource` or `lease`, or what else is watched.
     pub kind: &'static str,
     /// The object's name.
     pub name: String,
@@ -76,17 +76,22 @@ struct Record {
 impl History {
     /// Begins to watch a namespace, and returns when everything that is there has been seen. Ends when dropped.
     pub async fn watch(client: Client, namespace: &str) -> History {
+        History::of_kinds(client, namespace, &KINDS).await
+    }
+
+    /// The same for other kinds.
+    pub async fn of_kinds(client: Client, namespace: &str, kinds: &[&'static str]) -> History {
         let record = Arc::new(Mutex::new(Record::default()));
         let (sender, news) = watch::channel(());
         let mut watches = JoinSet::new();
         let mut api = BTreeMap::new();
-        for kind in KINDS {
+        for kind in kinds.iter().copied() {
             let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource_of(kind));
             watches.spawn(follow(kind, objects.clone(), record.clone(), sender.clone()));
             api.insert(kind, objects);
         }
         let history = History { api, record, news, _watches: watches };
-        history.until("the first lists", |record| record.started == KINDS.len()).await;
+        history.until("the first lists", |record| record.started == kinds.len()).await;
         history
     }
 

@@ -35,7 +35,7 @@ pub mod sandbox;
 pub use controller::ControllerProcess;
 pub use controlplane::{ControlPlane, Identity};
 pub use history::{History, Seen};
-pub use sandbox::{Rights, Sandbox, condition, phase, refusal};
+pub use sandbox::{Rights, Sandbox, condition, documents, phase, refusal, resource_of};
 
 /// The one control plane of this test binary, with `crds/` and `config/` installed.
 ///

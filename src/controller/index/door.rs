@@ -65,6 +65,10 @@ impl Index {
             return;
         }
         strip(&mut lease.metadata);
+        let same = known.as_deref().is_some_and(|known| known.spec.heartbeat == lease.spec.heartbeat);
+        if lease.spec.heartbeat_timeout.is_some() && !(same && self.heartbeats.contains_key(&key)) {
+            self.heartbeats.insert(key.clone(), now);
+        }
         keep_ticket(known.as_deref(), &mut lease);
         let lease = Arc::new(lease);
         if let Some(known) = &known {
@@ -90,6 +94,7 @@ impl Index {
         let Some(known) = self.leases.get(&key).filter(|l| uid(&l.metadata) == uid(seen)).cloned() else { return };
         self.forget_lease(&key, &known);
         self.leases.remove(&key);
+        self.heartbeats.remove(&key);
         if known.phase() == LeasePhase::Destroyed && self.claimed.contains_key(uid(seen)) {
             self.ended.insert(uid(seen).to_owned(), known.clone());
         }

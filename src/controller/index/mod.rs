@@ -45,8 +45,11 @@ pub struct Index {
     namespaces: Option<BTreeMap<String, BTreeMap<String, String>>>,
     /// Lease UID → the lease.
     lease_uids: BTreeMap<String, ObjectKey>,
-    /// Blueprint UID → the Blueprint.
+    /// Lease → when its present heartbeat was first seen, for those that need one.
+    heartbeats: BTreeMap<ObjectKey, MicroTime>,
+    /// Resource UID → the resource.
     resource_uids: BTreeMap<String, ObjectKey>,
+    /// Blueprint UID → the Blueprint.
     blueprint_uids: BTreeMap<String, ObjectKey>,
     /// Lease UID → the last version of a lease that was destroyed and is gone, while a resource claims it: R4a is final, and
     /// needs no read.
@@ -173,6 +176,7 @@ impl Index {
             blueprints: BTreeMap::new(),
             namespaces: Some(BTreeMap::new()),
             lease_uids: BTreeMap::new(),
+            heartbeats: BTreeMap::new(),
             resource_uids: BTreeMap::new(),
             blueprint_uids: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -239,6 +243,11 @@ impl Index {
             .get(&resource.spec.blueprint_ref.uid)
             .and_then(|key| self.blueprints.get_key_value(key))
             .filter(|(key, _)| Some(&*key.namespace) == resource.metadata.namespace.as_deref())
+    }
+
+    /// The lease of this UID, where the cache has it.
+    pub fn lease(&self, uid: &str) -> Option<Arc<Lease>> {
+        self.lease_by_uid(uid).cloned()
     }
 
     /// G3: by UID, never by name.

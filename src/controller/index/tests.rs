@@ -101,6 +101,7 @@ fn change(meta: &mut ObjectMeta, change: MetadataChange, now: MicroTime) -> bool
     match change {
         MetadataChange::AddFinalizer => finalizers.push(FINALIZER.to_owned()),
         MetadataChange::RemoveFinalizer => finalizers.retain(|f| f != FINALIZER),
+        MetadataChange::Prune => unreachable!("nobody here fills a queue"),
         MetadataChange::Delete => meta.deletion_timestamp = Some(Time(now.timestamp())),
     }
     meta.deletion_timestamp.is_some() && finalizers_of(meta).is_empty()
@@ -327,7 +328,7 @@ impl World {
                 let live = self.resources.values().filter(own).filter(|r| r.phase() != ResourcePhase::Destroyed);
                 known.others = Some(live.filter(|r| uid(&r.metadata) != uid(&resource.metadata)).count() as i64);
             }
-            Read::BoundResource => panic!("not a resource's question: {read:?}"),
+            Read::BoundResource | Read::Expiry | Read::Hook(_) => panic!("not a resource's question: {read:?}"),
         }
     }
 

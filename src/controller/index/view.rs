@@ -24,6 +24,8 @@ pub struct LeaseAround {
     pub bound: Option<Held>,
     /// Why it waits.
     pub waiting: Waiting,
+    /// When its present heartbeat was first seen.
+    pub heartbeat_seen: Option<MicroTime>,
 }
 
 /// A resource with what belongs to it.
@@ -94,7 +96,8 @@ impl Index {
             (uid(&resource.metadata) == reference.uid).then(|| self.held(resource))
         });
         let waiting = self.waiting(key, &lease, now);
-        Some(LeaseAround { lease, claims, bound, waiting })
+        let heartbeat_seen = self.heartbeats.get(key).copied();
+        Some(LeaseAround { lease, claims, bound, waiting, heartbeat_seen })
     }
 
     fn waiting(&mut self, key: &ObjectKey, lease: &Lease, now: MicroTime) -> Waiting {

@@ -10,7 +10,7 @@ use crate::{
         step::Slot,
     },
     controller::{index::DueReclaim, writer::RequestError},
-    lifecycle::{Read, blueprint, matching, pool, uid},
+    lifecycle::{Read, blueprint, commands::shorten, matching, pool, uid},
 };
 use kube::{
     Api,
@@ -72,8 +72,12 @@ async fn check(shell: &Arc<Shell>, object: &ObjectKey) -> (Option<i64>, Option<(
     let view = shell.see(|index, now| index.around_blueprint(object, now));
     let Some(blueprint) = view.map(|view| view.blueprint) else { return (None, None) };
     let generation = blueprint.metadata.generation;
+    if let Some(trouble) = super::expiry::check(shell, &blueprint).await {
+        return (generation, Some(trouble));
+    }
     let Some(driver) = shell.drivers.of_blueprint(&blueprint) else { return (generation, None) };
-    (generation, driver.check(blueprint).await.map(|trouble| (trouble.reason, trouble.message)))
+    // A path, or a key, may be as long as the Blueprint; a status that is refused would tell nothing.
+    (generation, driver.check(blueprint).await.map(|trouble| (trouble.reason, shorten(trouble.message, 1024))))
 }
 
 /// Asks the resources that make room for those who wait to go. Returns when the next may be asked.

@@ -6,9 +6,12 @@ use crate::{
         Blueprint, Lease, LeasePhase, MicroTime, Resource,
         step::{EffectKey, FreeSteps, Observed},
     },
-    controller::index::{Held, LeaseAround},
+    controller::{
+        index::{Held, LeaseAround},
+        steps::bounded_sight,
+    },
     driver::{Driver, Work},
-    lifecycle::{Read, StepOrder, lease, uid},
+    lifecycle::{Read, StepOrder, asking::Question, lease, uid},
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ pub(in crate::controller) enum Quorum {
 pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
     let mut reports: Vec<_> = shell.steps.report(key).into_iter().collect();
     let mut known = Quorum::Nothing;
+    let mut verdict = None;
     for _ in 0..ROUNDS {
         let Some(around) = shell.see(|index, now| index.around_lease(object, now)) else {
             shell.steps.want_nothing(key);
@@ -39,19 +43,30 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
             effect.lease.as_ref().is_none_or(|(uid, begun)| *uid != id || over || *begun < attempt)
         });
         let driver = driver_of(shell, &around);
-        let asked = ask(&around).await;
+        let mut asked = ask(&around).await;
+        if let Some(verdict) = verdict.clone() {
+            asked.question = Question::Answered(verdict);
+        }
         let now = shell.clock.now();
         shell.tell_news(&around.lease.metadata, "Lease", asked.observed.as_ref());
         let around_it = surroundings(&around, &known, driver.as_ref(), &reports, &asked);
         let mut decision = lease::decide(&around.lease, &around_it, now);
         let look_again = asked.observed.as_ref().and_then(|o| o.look_again).map(|wait| now.after(wait));
         decision.wake = decision.wake.into_iter().chain(look_again).min();
-        if let Some(wanted) = decision.reads.first() {
-            if *wanted != Read::BoundResource {
-                return Err(PassError::Unsettled);
+        match decision.reads.first() {
+            None => {}
+            Some(Read::BoundResource) => {
+                known = read_bound(shell, &around.lease).await?;
+                continue;
             }
-            known = read_bound(shell, &around.lease).await?;
-            continue;
+            Some(Read::Expiry) => {
+                let held = around.bound.as_ref().ok_or(PassError::Unsettled)?;
+                let blueprint = held.blueprint.clone().ok_or(PassError::Unsettled)?;
+                let work = about(&around, held, around.lease.attempt());
+                verdict = Some(super::expiry::ask(shell, held.driver.as_ref(), &blueprint, work).await);
+                continue;
+            }
+            Some(_) => return Err(PassError::Unsettled),
         }
         let on_record = around.lease.status.clone().unwrap_or_default();
         let held = holding(&around, &decision.status, &known);
@@ -65,7 +80,7 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
                 reports.push(report);
                 continue;
             }
-            if decision.status == on_record {
+            if decision.status == on_record && decision.metadata.is_none() {
                 let retry = shell.steps.want(shell, key, order.clone(), driver, work());
                 return Ok(decision.wake.into_iter().chain(retry).min());
             }
@@ -97,11 +112,12 @@ pub(in crate::controller) struct Asked {
     pub(in crate::controller) intents: Vec<Value>,
     /// How what was activated for it is by now.
     pub(in crate::controller) observed: Option<Observed>,
+    /// Whether anybody has a say when its end has come.
+    pub(in crate::controller) question: Question,
 }
 
-pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {
-    let mut asked = Asked::default();
-    let about = |held: &Held, attempt: i64| Work {
+fn about(around: &LeaseAround, held: &Held, attempt: i64) -> Work {
+    Work {
         key: EffectKey {
             resource: uid(&held.resource.metadata).to_owned(),
             lease: Some((uid(&around.lease.metadata).to_owned(), attempt)),
@@ -110,19 +126,25 @@ pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {
         blueprint: held.blueprint.clone(),
         lease: Some(around.lease.clone()),
         told: String::new(),
-    };
+    }
+}
+
+pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {
+    let mut asked = Asked::default();
     match around.lease.phase() {
         LeasePhase::Pending => {
             for (held, attempt) in &around.claims {
                 asked.intents.push(match &held.driver {
-                    Some(driver) => driver.allocate(about(held, *attempt)).await,
+                    Some(driver) => driver.allocate(about(around, held, *attempt)).await,
                     None => Value::Null,
                 });
             }
         }
         LeasePhase::Active => {
             if let Some((held, driver)) = around.bound.as_ref().and_then(|held| Some((held, held.driver.as_ref()?))) {
-                asked.observed = driver.observe(about(held, around.lease.attempt())).await;
+                let observed = driver.observe(about(around, held, around.lease.attempt())).await;
+                asked.observed = observed.map(bounded_sight);
+                asked.question = super::expiry::question(Some(driver), held.blueprint.as_deref());
             }
         }
         LeasePhase::Acquired | LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed => {}
@@ -159,7 +181,15 @@ pub(in crate::controller) fn surroundings<'a>(
         (Quorum::Nothing, None) => lease::Bound::Absent,
     };
     let claims = around.claims.iter().enumerate().map(granted).collect();
-    lease::Surroundings { claims, bound, waiting: around.waiting.clone(), reports, observed: asked.observed.as_ref() }
+    lease::Surroundings {
+        claims,
+        bound,
+        waiting: around.waiting.clone(),
+        reports,
+        observed: asked.observed.as_ref(),
+        question: asked.question.clone(),
+        heartbeat_seen: around.heartbeat_seen,
+    }
 }
 
 /// The resource that the next status binds the lease to, as far as it is seen.

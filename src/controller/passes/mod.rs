@@ -2,6 +2,7 @@
 //! effects, write once; steps with effects begin when what they rest on is on record.
 
 pub(in crate::controller) mod blueprint;
+pub(in crate::controller) mod expiry;
 pub(in crate::controller) mod lease;
 pub(in crate::controller) mod resource;
 

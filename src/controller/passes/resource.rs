@@ -4,14 +4,15 @@ use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, car
 use crate::{
     api::{
         Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
-        step::{EffectKey, Observed, Report, StepKind},
+        step::{EffectKey, HookCall, Moves, Observed, Report, StepKind, Verdict},
     },
     controller::{
         index::ResourceAround,
+        steps::bounded_sight,
         writer::{Ours, in_time},
     },
     driver::Work,
-    lifecycle::{Read, StepOrder, has_finalizer, is_deleting, resource, uid},
+    lifecycle::{Read, StepOrder, asking::Question, has_finalizer, is_deleting, resource, uid},
 };
 use kube::{
     Api,
@@ -33,6 +34,10 @@ pub(in crate::controller) struct Known {
     unreadable_leases: BTreeSet<String>,
     /// Leases of namespaces that are not watched: they serve this pass only, for nothing would tell of their changes.
     read_leases: BTreeMap<String, Arc<Lease>>,
+    /// What driver and Blueprint say to a deadline that has come.
+    verdict: Option<Verdict>,
+    /// What the driver wants moved as leases come and go.
+    hooks: BTreeMap<HookCall, Moves>,
 }
 
 pub(in crate::controller) enum BlueprintFact {
@@ -89,7 +94,7 @@ async fn rounds(
         decision.wake = decision.wake.into_iter().chain(look_again).min();
         if !decision.reads.is_empty() {
             for wanted in &decision.reads {
-                look(shell, &resource, wanted, &mut known).await?;
+                look(shell, &around, wanted, &mut known).await?;
             }
             if matches!(known.blueprint, Some(BlueprintFact::NotYetOurs)) {
                 return Ok(Some(shell.soon(AGAIN)));
@@ -108,7 +113,7 @@ async fn rounds(
                 reports.push(report);
                 continue;
             }
-            if decision.status == on_record {
+            if decision.status == on_record && decision.metadata.is_none() {
                 let retry = shell.steps.want(shell, key, order.clone(), driver, work());
                 return Ok(decision.wake.into_iter().chain(retry).min());
             }
@@ -145,7 +150,9 @@ pub(in crate::controller) async fn ask(around: &ResourceAround, known: &Known) -
         ResourcePhase::Pending if !recorded => {
             Asked { intent: Some(driver.allocate(about()).await), ..Asked::default() }
         }
-        ResourcePhase::Active => Asked { observed: driver.observe(about()).await, ..Asked::default() },
+        ResourcePhase::Active => {
+            Asked { observed: driver.observe(about()).await.map(bounded_sight), ..Asked::default() }
+        }
         _ => Asked::default(),
     }
 }
@@ -184,6 +191,11 @@ pub(in crate::controller) fn surroundings<'a>(
         intent: asked.intent.clone(),
         reports,
         observed: asked.observed.as_ref(),
+        question: match &known.verdict {
+            Some(verdict) => Question::Answered(verdict.clone()),
+            None => super::expiry::question(driver, around.held.blueprint.as_deref()),
+        },
+        hooks: driver.is_some_and(|driver| driver.has_hooks()).then_some(&known.hooks),
     }
 }
 
@@ -201,7 +213,8 @@ fn about(key: EffectKey, around: &ResourceAround, known: &Known) -> Work {
     Work { key, resource: Some(around.held.resource.clone()), blueprint, lease: None, told: String::new() }
 }
 
-async fn look(shell: &Arc<Shell>, resource: &Resource, wanted: &Read, known: &mut Known) -> Result<(), PassError> {
+async fn look(shell: &Arc<Shell>, around: &ResourceAround, wanted: &Read, known: &mut Known) -> Result<(), PassError> {
+    let resource = &around.held.resource;
     let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
     match wanted {
         Read::Blueprint => {
@@ -244,6 +257,22 @@ async fn look(shell: &Arc<Shell>, resource: &Resource, wanted: &Read, known: &mu
             let live = |r: &&Resource| r.phase() != ResourcePhase::Destroyed;
             let others = resources.iter().filter(|r| uid(&r.metadata) != uid(&resource.metadata)).filter(live);
             known.others = i64::try_from(others.count()).ok();
+        }
+        Read::Expiry => {
+            let blueprint = around.held.blueprint.clone().ok_or(PassError::Unsettled)?;
+            let work = about(EffectKey::of_resource(uid(&resource.metadata)), around, known);
+            known.verdict = Some(super::expiry::ask(shell, around.held.driver.as_ref(), &blueprint, work).await);
+        }
+        Read::Hook(call) => {
+            let driver = around.held.driver.as_ref().ok_or(PassError::NoDriver)?;
+            let lease = call.key.lease.as_ref().and_then(|(lease, _)| super::super::lock(&shell.index).lease(lease));
+            let work = Work { lease, ..about(call.key.clone(), around, known) };
+            let moves = tokio::time::timeout(super::FREE_STEP, driver.hook(call.kind, work)).await;
+            let moves = moves.unwrap_or_else(|_| {
+                tracing::warn!(driver = driver.name(), "no answer from a hook: nothing is moved");
+                Moves::default()
+            });
+            known.hooks.insert(call.clone(), moves);
         }
         Read::BoundResource => return Err(PassError::Unsettled),
     }

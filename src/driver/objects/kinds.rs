@@ -3,7 +3,7 @@
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind},
-    discovery::{self, Scope},
+    discovery::{self, Scope, verbs},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -28,6 +28,8 @@ pub struct Known {
     pub resource: ApiResource,
     /// Whether its objects live in namespaces.
     pub namespaced: bool,
+    /// Whether they stay, until they are deleted. Reviews of access are answers, and a Binding is a deed.
+    pub kept: bool,
 }
 
 impl Known {
@@ -61,7 +63,8 @@ impl Kinds {
         let (group, version) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
         let wanted = GroupVersionKind::gvk(group, version, &kind.kind);
         let (resource, capabilities) = super::in_time(discovery::pinned_kind(client, &wanted)).await?;
-        let known = Known { resource, namespaced: capabilities.scope == Scope::Namespaced };
+        let kept = [verbs::GET, verbs::DELETE].iter().all(|verb| capabilities.supports_operation(verb));
+        let known = Known { resource, namespaced: capabilities.scope == Scope::Namespaced, kept };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.clone(), known.clone());
         Ok(known)
     }

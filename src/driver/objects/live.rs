@@ -12,7 +12,7 @@ use super::{
 use futures::StreamExt as _;
 use kube::{
     Client,
-    api::{Api, DynamicObject, TypeMeta},
+    api::{Api, DynamicObject, ListParams, TypeMeta},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
@@ -223,19 +223,28 @@ async fn watch(live: Weak<Live>, client: Client, kinds: Arc<Kinds>, scope: Scope
         true => Api::namespaced_with(client, &scope.account.namespace, &known.resource),
         false => Api::all_with(client, &known.resource),
     };
+    let deny = |live: &Arc<Live>, error: &dyn std::fmt::Display| {
+        tracing::debug!(account = %scope.account, kind = scope.kind.kind, "may not be watched: {error}");
+        live.note(&scope, |watch| {
+            watch.denied_at = Some(Instant::now());
+            watch.owners.clone()
+        });
+    };
+    // Asked first: a watcher tells the operator of a refusal, as if that were a fault.
+    let one = ListParams::default().labels(OWNER).limit(1);
+    if let Err(error) = super::in_time(api.list_metadata(&one)).await
+        && matches!(&error, kube::Error::Api(status) if status.code == 403)
+    {
+        let Some(live) = live.upgrade() else { return };
+        return deny(&live, &error);
+    }
     let config = watcher::Config::default().labels(OWNER).timeout(WATCH_SECONDS);
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
         let Some(live) = live.upgrade() else { return };
         match event {
             Ok(event) => live.note(&scope, |watch| see(watch, event, &scope.kind)),
-            Err(error) if is_forbidden(&error) => {
-                tracing::debug!(account = %scope.account, kind = scope.kind.kind, "may not be watched: {error}");
-                return live.note(&scope, |watch| {
-                    watch.denied_at = Some(Instant::now());
-                    watch.owners.clone()
-                });
-            }
+            Err(error) if is_forbidden(&error) => return deny(&live, &error),
             Err(error) => tracing::debug!(account = %scope.account, kind = scope.kind.kind, "a watch: {error}"),
         }
     }

@@ -147,13 +147,14 @@ impl Workshop {
             let why = match verdict {
                 Ok(outputs) => {
                     let interfaces = about.resource.status.as_ref().map(|s| s.interfaces.clone()).unwrap_or_default();
-                    return Answer::Done(Facts { interfaces, outputs, built: Some(record.value()) });
+                    let built = Some(record.value());
+                    return Answer::Done(Facts { interfaces, outputs, built, storage: None });
                 }
                 Err(why) => why,
             };
             if is_new || why != work.told {
                 let built = is_new.then(|| record.value());
-                return Answer::Again(Wait { after: Duration::from_millis(0), why, built });
+                return Answer::Again(Wait { why, built, ..Wait::after(Duration::from_millis(0)) });
             }
             let pause_now = if sights.polled { pause } else { LOOK_AGAIN.to_std() };
             let _ = tokio::time::timeout(pause_now, changed.notified()).await;
@@ -229,12 +230,14 @@ impl Workshop {
     /// What `readyWhen` says against it. An error means not ready, and is told.
     async fn not_ready(&self, about: &Subject, about_it: &About<'_>, of_lease: bool) -> Option<String> {
         let expression = about.plan.ready_when.clone().filter(|_| about.plan.judges(of_lease))?;
-        let bindings = super::plan::bindings(about_it);
+        let bindings = super::plan::bindings(about_it, expression.roots());
         let outcome = self.evaluator.evaluate(vec![expression], bindings).await.pop()?;
         match outcome {
             Ok(Value::Bool(true)) => None,
             Ok(Value::Bool(false)) => Some(format!("readyWhen is false{}", told(about_it.objects.as_deref()))),
-            Ok(other) => Some(format!("readyWhen gives {other}, which is neither true nor false")),
+            Ok(other) => {
+                Some(format!("readyWhen gives {}, which is neither true nor false", super::plan::told(&other)))
+            }
             Err(error) => {
                 if error == crate::expression::EvaluationError::TooSlow {
                     self.is_too_slow(&about.blueprint, format!("spec.driver.objects.readyWhen: {error}"));
@@ -377,6 +380,10 @@ impl Workshop {
             }
             Err(error) => return Err(explain(&error)),
         };
+        if !known.kept {
+            let why = "the API server keeps no objects of this kind; there would be nothing to remove";
+            return Err(for_good(kind, "InvalidTemplate", format!("{}: {why}", made.told())));
+        }
         let namespace = made.namespace.as_deref().unwrap_or(&record.account.namespace);
         let api = known.api(client.clone(), namespace);
         let object: DynamicObject = serde_json::from_value(object)
@@ -452,7 +459,7 @@ fn kind_of(work: &Work) -> StepKind {
 /// The step goes on when the UIDs that there are by now are on record.
 fn put_on_record(record: &Record, work: &Work) -> Answer {
     let why = work.told.clone();
-    Answer::Again(Wait { after: Duration::from_millis(0), why, built: Some(record.value()) })
+    Answer::Again(Wait { why, built: Some(record.value()), ..Wait::after(Duration::from_millis(0)) })
 }
 
 /// What the phases of the objects say, where they say anything: why an environment is not ready is seldom in the question.

@@ -223,7 +223,13 @@ impl Workshop {
     /// It is not run again until the Blueprint changes.
     fn is_too_slow(&self, blueprint: &Blueprint, message: String) {
         let uid = blueprint.metadata.uid.clone().unwrap_or_default();
-        lock(&self.slow).insert(uid.clone(), (blueprint.metadata.generation, message));
+        let mut slow = lock(&self.slow);
+        if slow.len() >= REMEMBERED {
+            // It is on record, too.
+            slow.clear();
+        }
+        slow.insert(uid.clone(), (blueprint.metadata.generation, message));
+        drop(slow);
         (self.wake)(&uid);
     }
 
@@ -262,10 +268,12 @@ impl Workshop {
             {
                 keys.closed.remove(&oldest);
             }
-            keys.open.remove(key)
+            keys.open.get(key).cloned()
         };
         if let Some(under_way) = under_way {
             drop(under_way.lock_owned().await);
+            // Only now: whoever closes it anew, this teardown having been cut off, waits as well.
+            lock(&self.keys).open.remove(key);
         }
     }
 }
@@ -298,6 +306,14 @@ fn failure(kind: StepKind, reason: &str, message: String) -> Answer {
 fn for_good(kind: StepKind, reason: &str, message: String) -> Answer {
     let step = kind.as_str().to_owned();
     Answer::FailedForGood(Failure { step, reason: reason.into(), message, ..Failure::default() })
+}
+
+/// What the API server said, without what it is wrapped in.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// What a refused request means: for good only where the same request can never be taken.

@@ -1,5 +1,8 @@
 //! A Blueprint's templates and expressions, parsed and checked once for each generation of it.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     accounts::Account,
     kinds::Kind,
@@ -11,7 +14,10 @@ use crate::{
     expression::{Binding, Bindings, EvaluationError, Evaluator, Expression, Invalid, Template, template::RenderError},
 };
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The label that says whose an object is: the UID of its resource, or of its lease.
 pub const OWNER: &str = "drydock.dev/owner";
@@ -25,6 +31,30 @@ const HERE: &str = "spec.driver.objects";
 
 /// What may stand in a template's metadata. Owner references and finalizers would tie objects to things that are not ours.
 const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
+
+/// What expressions see of an object: these fields of it, and no others. What of a Blueprint, or of its Resource, decides
+/// what is made is so in the hands of those alone who may act as its service account (config/policies.yaml).
+struct Shown {
+    metadata: &'static [&'static str],
+    /// `None`: all of it, but for the queue.
+    spec: Option<&'static [&'static str]>,
+    status: &'static [&'static str],
+}
+
+const BLUEPRINT: Shown =
+    Shown { metadata: &["name", "namespace", "uid"], spec: Some(&["resourceType", "attributes"]), status: &[] };
+const OF_RESOURCE: Shown = Shown {
+    metadata: &["name", "namespace", "uid"],
+    spec: Some(&["resourceType", "attributes", "parameters", "blueprintRef", "requestedFor"]),
+    status: &["outputs", "interfaces"],
+};
+const LEASE: Shown =
+    Shown { metadata: &["name", "namespace", "uid", "labels", "annotations"], spec: None, status: &["attempt"] };
+
+/// The longest name, which is also the longest that most kinds may have.
+const LONGEST_NAME: usize = 253;
+/// The longest output, as the schema of a status has it.
+const LONGEST_OUTPUT: usize = 1024;
 
 /// See the module.
 pub struct Plan {
@@ -139,10 +169,9 @@ impl Plan {
             Some(_) => (&self.lease_templates, "leaseTemplates"),
             None => (&self.templates, "templates"),
         };
-        let bindings = bindings(about);
         let mut objects = Vec::with_capacity(templates.len());
         for (n, template) in templates.iter().enumerate() {
-            let rendered = template.render(evaluator, bindings.clone()).await?;
+            let rendered = template.render(evaluator, bindings(about, &template.roots())).await?;
             let wrong = |why: String| Unmade::Wrong { path: format!("{HERE}.{field}[{n}]"), why };
             objects.push(finish(rendered, key).map_err(wrong)?);
         }
@@ -176,7 +205,6 @@ impl Plan {
         about: &About<'_>,
     ) -> Result<BTreeMap<String, String>, Unmade> {
         let of_lease = about.lease.is_some();
-        let bindings = bindings(about);
         let mut outputs = BTreeMap::new();
         for (name, template) in &self.outputs {
             let roots = template.roots();
@@ -184,50 +212,64 @@ impl Plan {
             if waits != of_lease {
                 continue;
             }
-            let text = match template.render(evaluator, bindings.clone()).await? {
+            let wrong = |why: String| Unmade::Wrong { path: format!("{HERE}.outputs.{name}"), why };
+            let text = match template.render(evaluator, bindings(about, &roots)).await? {
                 Value::String(text) => text,
                 value @ (Value::Bool(_) | Value::Number(_)) => value.to_string(),
-                other => {
-                    let why = format!("an output is a text, and this gives {other}");
-                    return Err(Unmade::Wrong { path: format!("{HERE}.outputs.{name}"), why });
-                }
+                other => return Err(wrong(format!("an output is a text, and this gives {}", told(&other)))),
             };
+            let length = text.chars().count();
+            if length > LONGEST_OUTPUT {
+                return Err(wrong(format!(
+                    "an output may have {LONGEST_OUTPUT} characters, and this gives {length}; have it name where to find more"
+                )));
+            }
             outputs.insert(name.clone(), text);
         }
         Ok(outputs)
     }
 }
 
-/// What the roots stand for: what their users may know of them, and never a Secret (api.md, 6).
-pub fn bindings(about: &About<'_>) -> Arc<Bindings> {
+/// What these roots stand for: what their users may know of them, and never a Secret (api.md, 6). What is not named is
+/// left out: or an environment of large objects would leave no room for an expression that says nothing of them.
+pub fn bindings(about: &About<'_>, named: &BTreeSet<String>) -> Arc<Bindings> {
     let mut bindings = Bindings::new();
-    let mut bind = |name: &str, value: Value| bindings.insert(name.to_owned(), Binding::Json(value));
-    bind("blueprint", known(about.blueprint, &["driver"], &[]));
-    bind("resource", known(about.resource, &["commands"], &["outputs", "interfaces"]));
+    let mut bind = |name: &str, value: &dyn Fn() -> Value| {
+        if named.contains(name) {
+            bindings.insert(name.to_owned(), Binding::Json(value()));
+        }
+    };
+    bind("blueprint", &|| known(about.blueprint, &BLUEPRINT));
+    bind("resource", &|| known(about.resource, &OF_RESOURCE));
     if let Some(lease) = about.lease {
-        bind("lease", known(lease, &["commands"], &["attempt"]));
+        bind("lease", &|| known(lease, &LEASE));
     }
     if let Some(objects) = &about.objects {
-        bind("objects", Value::Array(objects.clone()));
+        bind("objects", &|| Value::Array(objects.clone()));
     }
     Arc::new(bindings)
 }
 
-/// An object as expressions see it: without these fields of its spec, and with these of its status alone.
-fn known<K: serde::Serialize>(object: &K, without: &[&str], status: &[&str]) -> Value {
+/// An object as expressions see it.
+fn known<K: serde::Serialize>(object: &K, shown: &Shown) -> Value {
     let mut value = serde_json::to_value(object).unwrap_or_default();
     let Some(map) = value.as_object_mut() else { return value };
-    if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.retain(|field, _| METADATA.contains(&field.as_str()) || field == "uid");
+    let keep = |part: &mut Value, fields: &[&str]| {
+        if let Some(part) = part.as_object_mut() {
+            part.retain(|field, _| fields.contains(&field.as_str()));
+        }
+    };
+    if let Some(metadata) = map.get_mut("metadata") {
+        keep(metadata, shown.metadata);
     }
-    if let Some(spec) = map.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.retain(|field, _| !without.contains(&field.as_str()));
+    match (map.get_mut("spec"), shown.spec) {
+        (Some(spec), Some(fields)) => keep(spec, fields),
+        (Some(Value::Object(spec)), None) => drop(spec.remove("commands")),
+        (Some(_) | None, _) => {}
     }
-    let mut kept = map.remove("status").unwrap_or_else(|| json!({}));
-    if let Some(kept) = kept.as_object_mut() {
-        kept.retain(|field, _| status.contains(&field.as_str()));
-    }
-    map.insert("status".into(), kept);
+    let mut status = map.remove("status").unwrap_or_else(|| json!({}));
+    keep(&mut status, shown.status);
+    map.insert("status".into(), status);
     value
 }
 
@@ -259,8 +301,19 @@ async fn parse_all(
             let message = format!("{path}.metadata.{name}: a template's metadata has {} only", METADATA.join(", "));
             return Err(Trouble { reason: "InvalidExpression", message });
         }
-        if kind_of(template).api_version.split('/').next() == Some(crate::api::GROUP) {
-            let message = format!("{path}.apiVersion: Drydock's own kinds are not made from templates");
+        let kind = kind_of(template);
+        let literal = [("apiVersion", &kind.api_version), ("kind", &kind.kind)];
+        if let Some((field, _)) = literal.iter().find(|(_, text)| text.contains("${")) {
+            let message = format!("{path}.{field}: it is taken as it is, and holds an expression");
+            return Err(Trouble { reason: "InvalidExpression", message });
+        }
+        if is_own(&kind) {
+            let message = format!("{path}.apiVersion: {OWN_KIND}");
+            return Err(Trouble { reason: "InvalidExpression", message });
+        }
+        let labels = metadata.and_then(|m| m.get("labels")).and_then(Value::as_object);
+        if let Some(label) = labels.and_then(|labels| labels.keys().find(|label| is_own_label(label))) {
+            let message = format!("{path}.metadata.labels: {label} {OWN_LABEL}");
             return Err(Trouble { reason: "InvalidExpression", message });
         }
         parsed.push(parse(evaluator, template, &path, roots).await?);
@@ -297,24 +350,78 @@ fn kind_of(template: &Value) -> Kind {
     Kind { api_version: text("apiVersion"), kind: text("kind") }
 }
 
+const OWN_KIND: &str = "Drydock's own kinds are not made from templates; create a Lease instead";
+const OWN_LABEL: &str = "is Drydock's own; leave it out";
+
+/// A kind of ours, in whatever version.
+fn is_own(kind: &Kind) -> bool {
+    kind.api_version.split('/').next() == Some(crate::api::GROUP)
+}
+
+fn is_own_label(label: &str) -> bool {
+    label.split('/').next() == Some(crate::api::GROUP)
+}
+
 /// A rendered template becomes an object that says whose it is.
 fn finish(mut object: Value, key: &EffectKey) -> Result<(Made, Value), String> {
     let kind = kind_of(&object);
+    if is_own(&kind) {
+        return Err(format!("apiVersion: {OWN_KIND}"));
+    }
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or("metadata is missing")?;
-    let text = |metadata: &Map<String, Value>, field: &str| match metadata.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.clone())),
-        Some(other) => Err(format!("metadata.{field} is {other}; it has to be a text that is not empty")),
-    };
-    let name = text(metadata, "name")?.ok_or("metadata.name is missing")?;
-    let namespace = text(metadata, "namespace")?;
+    let name = name_in(metadata, "name")?.ok_or("metadata.name is missing")?;
+    let namespace = name_in(metadata, "namespace")?;
+    for field in ["labels", "annotations"] {
+        let Some(texts) = metadata.get(field).filter(|texts| !texts.is_null()) else {
+            metadata.remove(field);
+            continue;
+        };
+        let texts = texts.as_object().ok_or_else(|| format!("metadata.{field} is {}, and no map", told(texts)))?;
+        if let Some((key, value)) = texts.iter().find(|(_, value)| !value.is_string()) {
+            let key = told(&json!(key));
+            return Err(format!(
+                "metadata.{field}: {key} is {}; it has to be a text, as string(…) makes one",
+                told(value)
+            ));
+        }
+    }
     let labels = metadata.entry("labels").or_insert_with(|| json!({}));
     let labels = labels.as_object_mut().ok_or("metadata.labels is no map")?;
-    if let Some(label) = labels.keys().find(|label| label.split('/').next() == Some(crate::api::GROUP)) {
-        return Err(format!("metadata.labels: {label} is Drydock's own; leave it out"));
+    if let Some(label) = labels.keys().find(|label| is_own_label(label)) {
+        return Err(format!("metadata.labels: {label} {OWN_LABEL}"));
     }
     labels.extend(labels_of(key).into_iter().map(|(label, value)| (label.to_owned(), Value::String(value))));
     Ok((Made { kind, namespace, name, uid: None, fields: None }, object))
+}
+
+/// A name in a rendered template. It becomes a part of paths: what could lead elsewhere is refused before it is on record.
+fn name_in(metadata: &Map<String, Value>, field: &str) -> Result<Option<String>, String> {
+    let harmless = |char: char| char.is_ascii_alphanumeric() || "-._:@+~".contains(char);
+    match metadata.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) if name.len() > LONGEST_NAME => {
+            Err(format!("metadata.{field} has {} bytes, and may have {LONGEST_NAME}", name.len()))
+        }
+        Some(Value::String(name)) if name.is_empty() => Err(format!("metadata.{field} is empty")),
+        Some(Value::String(name)) if name.chars().all(harmless) && name.chars().any(|char| char != '.') => {
+            Ok(Some(name.clone()))
+        }
+        Some(Value::String(name)) => {
+            let name = told(&json!(name));
+            Err(format!("metadata.{field} is {name}; it may hold letters, digits and -._:@+~ only"))
+        }
+        Some(other) => Err(format!("metadata.{field} is {}; it has to be a text, as string(…) makes one", told(other))),
+    }
+}
+
+/// The beginning of a value: it may be as long as its author likes.
+pub fn told(value: &Value) -> String {
+    const ENOUGH: usize = 80;
+    let text = value.to_string();
+    match text.char_indices().nth(ENOUGH) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 /// The labels of what is made under a key.

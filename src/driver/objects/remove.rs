@@ -4,7 +4,7 @@ use super::{
     Workshop, failure, in_time, is_missing,
     kinds::Known,
     plan::{OWNER, RESOURCE, labels_of, owner_of},
-    record::{Made, Record},
+    record::{Made, Record, is_made_here},
     refused,
 };
 use crate::{
@@ -82,6 +82,7 @@ impl Workshop {
         made: &Made,
     ) -> Result<(), Answer> {
         let known = match self.kinds.resolve(client, &made.kind).await {
+            Ok(known) if !known.kept => return Ok(()), // never made
             Ok(known) => known,
             // A kind that there is no more has no objects.
             Err(error) if super::is_unknown_kind(&error) => return Ok(()),
@@ -99,7 +100,7 @@ impl Workshop {
                 Err(error) => return Err(self.not_removed(kind, record, made, &error).await),
             };
             if why != work.told {
-                return Err(Answer::Again(Wait { after: Duration::from_millis(0), why, built: None }));
+                return Err(Answer::Again(Wait { why, ..Wait::after(Duration::from_millis(0)) }));
             }
             // It is looked for again when its watch tells of a change, and now and then in any case.
             let _ = self.live.sight(&self.world(), &record.account, owner, made);
@@ -112,16 +113,25 @@ impl Workshop {
         let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
         if forbidden && self.accounts.is_gone(&record.account).await {
             let message = format!(
-                "{}: the service account {} of namespace {} is gone, and what it might do: {error}; when the object is \
-                 removed by other means, end this with the command Forget",
+                "{} cannot be removed: the service account {} of namespace {} is gone, and with it what it may do; \
+                 when it is removed by other means, end this with the command Forget: {}",
                 made.told(),
                 record.account.name,
-                record.account.namespace
+                record.account.namespace,
+                super::words(error)
             );
             return failure(kind, "CredentialsGone", message);
         }
         let Answer::Failed(mut failed) = refused(kind, error) else { return refused(kind, error) };
-        failed.message = format!("{} cannot be removed: {}", made.told(), failed.message);
+        failed.message = match made.uid {
+            None if forbidden => format!(
+                "whether {} was made cannot be seen: let the service account get it, or, where it is not there, end this \
+                 with the command Forget: {}",
+                made.told(),
+                failed.message
+            ),
+            _ => format!("{} cannot be removed: {}", made.told(), failed.message),
+        };
         Answer::Failed(failed)
     }
 
@@ -170,8 +180,9 @@ impl Workshop {
                 Err(kube::Error::Api(status)) if status.code == 403 && !must_see => continue,
                 Err(error) => return Err(refused(kind, &error)),
             };
-            let remaining = found.items.len();
-            for object in found.items {
+            let ours: Vec<_> = found.items.into_iter().filter(is_made_here).collect();
+            let remaining = ours.len();
+            for object in ours {
                 let (Some(uid), Some(name)) = (object.metadata.uid, object.metadata.name) else { continue };
                 let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
                 let deleted = delete(&known.api(client.clone(), namespace), &known, &name, &uid).await;
@@ -179,11 +190,8 @@ impl Workshop {
             }
             if remaining > 0 {
                 // Until a list shows none.
-                return Err(Answer::Again(Wait {
-                    after: Duration::from_secs(1),
-                    why: format!("{remaining} of kind {} are still there", of.kind),
-                    built: None,
-                }));
+                let why = format!("{remaining} of kind {} are still there", of.kind);
+                return Err(Answer::Again(Wait { why, ..Wait::after(Duration::from_secs(1)) }));
             }
         }
         Ok(())
@@ -225,10 +233,11 @@ async fn delete(api: &Api<DynamicObject>, known: &Known, name: &str, uid: &str) 
     }
 }
 
-/// Whether an object has the labels of what is made under this key.
+/// Whether an object was made under this key, as its labels say, and the API server's account of who set them.
 pub fn is_of(object: &DynamicObject, key: &EffectKey) -> bool {
     let labels = object.metadata.labels.as_ref();
-    labels_of(key).iter().all(|(label, value)| labels.and_then(|l| l.get(*label)) == Some(value))
+    is_made_here(object)
+        && labels_of(key).iter().all(|(label, value)| labels.and_then(|l| l.get(*label)) == Some(value))
 }
 
 /// What holds an object that is being deleted, as far as it says.

@@ -3,12 +3,18 @@
 use super::{Pass, deadline, queue};
 use crate::{
     api::{DeadlineName, LeasePhase, MicroTime},
-    lifecycle::Urgency,
+    lifecycle::{
+        Read, Urgency,
+        asking::{Course, course},
+    },
 };
 
 impl Pass<'_> {
     pub(super) fn clocks(&mut self) {
         let now = self.now;
+        if self.heartbeat_is_lost() {
+            return;
+        }
         match self.phase {
             LeasePhase::Pending => {
                 if self.end().at.is_some_and(|at| at <= now) {
@@ -35,7 +41,7 @@ impl Pass<'_> {
             LeasePhase::Active => {
                 let end = self.end();
                 if end.at.is_some_and(|at| at <= now) && !end.follows_resource {
-                    self.release("Expired", &format!("its end has come: {}", end.message), None);
+                    self.end_has_come(&end.message);
                 }
             }
             LeasePhase::Released => {
@@ -45,6 +51,34 @@ impl Pass<'_> {
                 }
             }
             LeasePhase::Broken | LeasePhase::Destroyed => {}
+        }
+    }
+
+    /// Each change of `spec.heartbeat` that is seen is a sign of life. That is kept by each process for itself: a restart
+    /// begins anew, late and never early; and who has not seen the last one cannot write on the version that has it.
+    fn heartbeat_is_lost(&mut self) -> bool {
+        let (Some(timeout), Some(seen)) = (self.lease.spec.heartbeat_timeout, self.around.heartbeat_seen) else {
+            return false;
+        };
+        if self.is_over() {
+            return false;
+        }
+        let at = seen.after(timeout);
+        if at > self.now {
+            self.wakes.push(at);
+            return false;
+        }
+        self.release("HeartbeatLost", &format!("spec.heartbeat has not changed for {timeout}"), None);
+        true
+    }
+
+    /// `maxTTL` is never declined.
+    fn end_has_come(&mut self, message: &str) {
+        let limit = self.policy.max_ttl.zip(self.next.activated_at).map(|(max, activated)| activated.after(max));
+        match course(&self.around.question, &self.on_record.deadlines, self.retry_after, limit, self.now) {
+            Course::Expire => self.release("Expired", &format!("its end has come: {message}"), None),
+            Course::Wait(asking) => self.declined = Some(asking),
+            Course::Ask => self.reads.push(Read::Expiry),
         }
     }
 

@@ -9,6 +9,7 @@ mod tests;
 
 use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
+    asking::Question,
     conditions::{self, Truth},
     deadline::{self, End},
     has_finalizer, health, is_deleting,
@@ -16,7 +17,7 @@ use super::{
     queue, report_of, teardown, uid,
 };
 use crate::api::{
-    Blueprint, DeadlineName, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase,
+    Blueprint, Deadline, DeadlineName, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase,
     blueprint::LeasePolicy,
     lease::ResourceRef,
     step::{FreeSteps, Observed, Report},
@@ -35,6 +36,10 @@ pub struct Surroundings<'a> {
     pub reports: &'a [Report],
     /// How what was activated for it is by now, where its driver knows.
     pub observed: Option<&'a Observed>,
+    /// Whether somebody has a say when its Lifetime has come, and what was said.
+    pub question: Question,
+    /// When this process first saw its present `heartbeat`.
+    pub heartbeat_seen: Option<MicroTime>,
 }
 
 /// A claim on a resource in the cache: with it a lease may be bound, for a claim cannot be dropped while its lease may
@@ -153,6 +158,8 @@ struct Pass<'a> {
     /// The resource that the lease is bound to, as far as it is seen.
     bound: Option<&'a Resource>,
     policy: LeasePolicy,
+    /// When a declined deadline is asked again.
+    retry_after: Option<crate::api::Duration>,
     /// What the Blueprint allows is known.
     policy_known: bool,
     teardown_timeout: crate::api::Duration,
@@ -164,6 +171,8 @@ struct Pass<'a> {
     urgency: Urgency,
     /// What its activation has said that it waits for.
     waits_for: Option<String>,
+    /// A deadline that has come was declined; this is when it is asked again.
+    declined: Option<Deadline>,
     /// What of an edit was not granted; told with the deadline.
     cut: Option<String>,
     /// Why the lease waits, where this pass sent it back.
@@ -181,6 +190,7 @@ impl<'a> Pass<'a> {
             on_record,
             bound: None,
             policy: LeasePolicy::default(),
+            retry_after: None,
             policy_known: false,
             teardown_timeout: deadline::TEARDOWN_TIMEOUT,
             free: FreeSteps::default(),
@@ -190,6 +200,7 @@ impl<'a> Pass<'a> {
             events: Vec::new(),
             urgency: Urgency::Later,
             waits_for: None,
+            declined: None,
             cut: None,
             sent_back: false,
         };
@@ -209,6 +220,7 @@ impl<'a> Pass<'a> {
         if let Some(blueprint) = blueprint {
             self.policy = blueprint.spec.lease.clone();
             self.policy_known = true;
+            self.retry_after = blueprint.spec.expiry.as_ref().and_then(|expiry| expiry.retry_after);
             self.teardown_timeout = blueprint.spec.resource.teardown_timeout.unwrap_or(deadline::TEARDOWN_TIMEOUT);
         }
     }
@@ -350,6 +362,8 @@ impl<'a> Pass<'a> {
         self.be_bound(granted.resource, granted.blueprint, granted.free);
         // Everything that a teardown needs is on record before the first effect outside (api.md, 6), whose it is above all.
         self.next.built = Some(granted.intent.clone());
+        // What an earlier activation failed with is no news of this one.
+        self.next.failure = None;
         self.phase = LeasePhase::Acquired;
         self.next.acquired_at = Some(self.now);
         self.next.queue_position = None;

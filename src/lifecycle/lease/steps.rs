@@ -4,7 +4,7 @@ use super::{Bound, Pass, StepOrder, Truth, report_of, teardown, uid};
 use crate::{
     api::{
         LeasePhase,
-        step::{Answer, EffectKey, Facts, Report, Step, StepKind},
+        step::{Answer, EffectKey, Facts, Report, Step, StepKind, Storage},
     },
     lifecycle::{EventDraft, Read, Urgency},
 };
@@ -42,6 +42,7 @@ impl Pass<'_> {
             Some(Answer::Again(wait)) => {
                 self.next.failure = None;
                 self.next.built = wait.built.clone().or(self.next.built.take());
+                self.store(&wait.storage);
                 self.waits_for = Some(wait.why.clone());
             }
             Some(Answer::Need(_)) | None => {}
@@ -64,6 +65,7 @@ impl Pass<'_> {
         if facts.built.is_some() {
             self.next.built = facts.built.clone();
         }
+        self.store(&facts.storage);
         self.next.failure = None;
         self.set("Ready", Truth::True, "Active", "");
         self.set("Settled", Truth::True, "Active", "");
@@ -80,13 +82,17 @@ impl Pass<'_> {
     pub(super) fn tear_down(&mut self) {
         let step = self.wanted(StepKind::TearDownLease);
         match report_of(self.around.reports, &step) {
-            Some(Report { answer: Answer::Done(_), .. }) => return self.torn_down(),
+            Some(Report { answer: Answer::Done(facts), .. }) => {
+                self.store(&facts.storage);
+                return self.torn_down();
+            }
             Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
                 self.next.failure = Some(failure.clone());
                 self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
             }
             Some(Report { answer: Answer::Again(wait), .. }) => {
                 self.next.built = wait.built.clone().or(self.next.built.take());
+                self.store(&wait.storage);
                 teardown::waits(&mut self.next.conditions, self.now, &wait.why);
             }
             Some(Report { answer: Answer::Need(_), .. }) | None => {
@@ -94,6 +100,13 @@ impl Pass<'_> {
             }
         }
         self.step = Some(StepOrder { step, timeout: self.teardown_timeout.to_std() });
+    }
+
+    /// The driver's bookkeeping, in the write that tells what came of its step.
+    fn store(&mut self, storage: &Option<Storage>) {
+        if let Some(storage) = storage {
+            self.next.storage.clone_from(storage);
+        }
     }
 
     /// L9 and, for a lease on its way back, L5.

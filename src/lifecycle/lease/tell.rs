@@ -3,7 +3,7 @@
 use super::{Decision, Pass, Truth, deadline, report_of, teardown};
 use crate::{
     api::{Deadline, DeadlineName, LeasePhase, LeaseStatus, MicroTime},
-    lifecycle::conditions,
+    lifecycle::{MetadataChange, commands, conditions},
 };
 
 impl Pass<'_> {
@@ -20,10 +20,12 @@ impl Pass<'_> {
             self.next = self.on_record.clone();
             self.wakes.push(self.now.after(crate::api::Duration::from_secs(1)));
         }
+        let full = commands::wants_pruning(&self.lease.spec.commands, &self.next.commands);
+        let metadata = (full && self.next == self.on_record).then_some(MetadataChange::Prune);
         let events = if self.next == self.on_record { Vec::new() } else { self.events };
         Decision {
             status: self.next,
-            metadata: None,
+            metadata,
             step: self.step,
             reads: self.reads,
             wake: self.wakes.into_iter().min(),
@@ -45,7 +47,9 @@ impl Pass<'_> {
         // Set from the first status write on, so that `kubectl wait` always has something to look at.
         self.set_if_absent("Acquired", waiting.rung.as_str(), &waiting.message);
         let told = conditions::get(&self.next.conditions, "Ready").filter(|c| c.reason == "Activating");
-        let told = self.waits_for.clone().or(told.map(|c| c.message.clone())).unwrap_or_default();
+        let failure = self.next.failure.as_ref().map(|failure| failure.message.clone());
+        // While the step goes on, what it has said last stands.
+        let told = failure.or(self.waits_for.clone()).or(told.map(|c| c.message.clone())).unwrap_or_default();
         let (ready, message) = match self.phase {
             LeasePhase::Acquired => ("Activating", told.as_str()),
             _ => ("Waiting", "it waits for a Resource"),
@@ -91,7 +95,7 @@ impl Pass<'_> {
                 let at = self.activation_deadline();
                 deadlines.push(deadline::entry(DeadlineName::Activation, at, "ActivationTimeout", ""));
             }
-            LeasePhase::Active => {}
+            LeasePhase::Active => deadlines.extend(self.declined.take()),
             LeasePhase::Released if deadline::find(&before, DeadlineName::Hold).is_some() => {
                 deadlines.extend(before.iter().filter(|d| d.name == DeadlineName::Hold).cloned());
             }

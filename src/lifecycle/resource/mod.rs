@@ -8,16 +8,18 @@ mod tests;
 
 use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
+    asking::{Course, Question, course},
     conditions::{self, Truth},
     deadline, has_finalizer, health, is_deleting,
     pool::{self, IdleClock, SlotState},
     report_of, teardown, uid,
 };
 use crate::api::{
-    Blueprint, Claim, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
+    Blueprint, Claim, Deadline, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
     blueprint::{LeasePolicy, Recycle, ResourcePolicy},
-    step::{Answer, EffectKey, FreeSteps, Observed, Report, Step, StepKind},
+    step::{Answer, EffectKey, FreeSteps, HookCall, HookKind, Moves, Observed, Report, Step, StepKind},
 };
+use std::collections::BTreeMap;
 
 /// What a resource's pass sees around it.
 #[derive(Clone, Debug)]
@@ -46,6 +48,10 @@ pub struct Surroundings<'a> {
     pub reports: &'a [Report],
     /// How what was built is by now, where its driver knows.
     pub observed: Option<&'a Observed>,
+    /// Whether somebody has a say when its Age or Idle clock has run out, and what was said.
+    pub question: Question,
+    /// What its driver wants moved as leases come and go; `None`: it does not want to be told.
+    pub hooks: Option<&'a BTreeMap<HookCall, Moves>>,
 }
 
 /// A resource's Blueprint.
@@ -146,6 +152,8 @@ struct Pass<'a> {
     step: Option<StepOrder>,
     /// What its build has said that it waits for.
     waits_for: Option<String>,
+    /// A deadline that has come was declined; this is when it is asked again.
+    declined: Option<Deadline>,
     reads: Vec<Read>,
     wakes: Vec<MicroTime>,
     events: Vec<EventDraft>,
@@ -170,6 +178,7 @@ impl<'a> Pass<'a> {
             lease_policy: blueprint.map(|b| b.spec.lease.clone()).unwrap_or_default(),
             step: None,
             waits_for: None,
+            declined: None,
             reads: Vec::new(),
             wakes: Vec::new(),
             events: Vec::new(),
@@ -212,7 +221,9 @@ impl<'a> Pass<'a> {
         let mut kept = Vec::with_capacity(claims.len());
         for (n, claim) in claims.into_iter().enumerate() {
             let view = self.around.leases.get(n).copied().unwrap_or(LeaseView::Absent);
-            if !self.is_ended(&claim, view) {
+            if self.is_ended(&claim, view) {
+                self.hook(HookKind::DidRelease, &claim);
+            } else {
                 kept.push(claim);
             }
         }
@@ -226,6 +237,19 @@ impl<'a> Pass<'a> {
         }
         if self.next.claims.len() != had {
             self.urgency = Urgency::Now;
+        }
+    }
+
+    /// What the driver wants moved takes effect in this very write: once, however often it is asked.
+    fn hook(&mut self, kind: HookKind, claim: &Claim) {
+        let Some(answers) = self.around.hooks else { return };
+        let call = HookCall { kind, key: EffectKey::of_claim(uid(&self.resource.metadata), claim) };
+        match answers.get(&call) {
+            None => self.reads.push(Read::Hook(call)),
+            Some(Moves { expires, storage }) => {
+                self.next.wish = expires.or(self.next.wish);
+                self.store(storage);
+            }
         }
     }
 
@@ -295,17 +319,34 @@ impl<'a> Pass<'a> {
         if self.is_over() {
             return;
         }
-        if self.age().is_some_and(|at| at <= now) {
+        if self.age().is_some_and(|at| at <= now) && self.may_expire() {
             return self.release("Expired", "its end has come");
         }
-        match self.phase {
-            ResourcePhase::Pending if self.build_deadline() <= now => {
-                self.over(ResourcePhase::Broken, "BuildTimeout", "it was not built in time");
+        if self.phase == ResourcePhase::Pending && self.build_deadline() <= now {
+            self.over(ResourcePhase::Broken, "BuildTimeout", "it was not built in time");
+        }
+        let idle = self.phase == ResourcePhase::Active && self.idle_deadline().is_some_and(|at| at <= now);
+        if idle && self.may_expire() {
+            self.release("IdleTimeout", "nobody has held it for resource.idleTTL of the Blueprint");
+        }
+    }
+
+    /// Whether nobody who has a say declines.
+    fn may_expire(&mut self) -> bool {
+        if self.phase != ResourcePhase::Active {
+            return true;
+        }
+        let retry_after = self.blueprint.and_then(|b| b.spec.expiry.as_ref()?.retry_after);
+        match course(&self.around.question, &self.on_record.deadlines, retry_after, None, self.now) {
+            Course::Expire => true,
+            Course::Wait(asking) => {
+                self.declined = Some(asking);
+                false
             }
-            ResourcePhase::Active if self.idle_deadline().is_some_and(|at| at <= now) => {
-                self.release("IdleTimeout", "nobody has held it for resource.idleTTL of the Blueprint");
+            Course::Ask => {
+                self.reads.push(Read::Expiry);
+                false
             }
-            _ => {}
         }
     }
 
@@ -365,13 +406,15 @@ impl<'a> Pass<'a> {
             if self.next.claims.iter().any(|claim| claim.uid == candidate.uid) {
                 continue;
             }
-            self.next.claims.push(Claim {
+            let claim = Claim {
                 namespace: candidate.namespace.clone(),
                 name: candidate.name.clone(),
                 uid: candidate.uid.clone(),
                 attempt: candidate.attempt,
                 since: self.now,
-            });
+            };
+            self.hook(HookKind::DidAcquire, &claim);
+            self.next.claims.push(claim);
             self.next.served = once;
             self.next.idle_since = None;
             self.urgency = self.urgency.min(Urgency::Soon);

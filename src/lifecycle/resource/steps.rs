@@ -4,7 +4,7 @@ use super::{BlueprintView, Pass, StepOrder, Truth, report_of, teardown, uid};
 use crate::{
     api::{
         ResourcePhase,
-        step::{Answer, EffectKey, Facts, Report, Step, StepKind},
+        step::{Answer, EffectKey, Facts, Report, Step, StepKind, Storage},
     },
     lifecycle::{Read, Urgency},
 };
@@ -38,6 +38,7 @@ impl Pass<'_> {
             Some(Answer::Again(wait)) => {
                 self.next.failure = None;
                 self.next.built = wait.built.clone().or(self.next.built.take());
+                self.store(&wait.storage);
                 self.waits_for = Some(wait.why.clone());
             }
             Some(Answer::Need(_)) | None => {}
@@ -86,6 +87,7 @@ impl Pass<'_> {
         if facts.built.is_some() {
             self.next.built = facts.built.clone();
         }
+        self.store(&facts.storage);
         self.next.failure = None;
         self.set("Ready", Truth::True, "Active", "");
         self.urgency = Urgency::Soon;
@@ -106,13 +108,17 @@ impl Pass<'_> {
         }
         let step = self.wanted(StepKind::TearDownResource);
         match report_of(self.around.reports, &step) {
-            Some(Report { answer: Answer::Done(_), .. }) => return self.destroyed("TornDown", "it is removed"),
+            Some(Report { answer: Answer::Done(facts), .. }) => {
+                self.store(&facts.storage);
+                return self.destroyed("TornDown", "it is removed");
+            }
             Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
                 self.next.failure = Some(failure.clone());
                 self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));
             }
             Some(Report { answer: Answer::Again(wait), .. }) => {
                 self.next.built = wait.built.clone().or(self.next.built.take());
+                self.store(&wait.storage);
                 teardown::waits(&mut self.next.conditions, self.now, &wait.why);
             }
             Some(Report { answer: Answer::Need(_), .. }) | None => {
@@ -125,6 +131,13 @@ impl Pass<'_> {
             }
         }
         self.step = Some(StepOrder { step, timeout: self.teardown_timeout().to_std() });
+    }
+
+    /// The driver's bookkeeping, in the write that tells what came of its step.
+    pub(super) fn store(&mut self, storage: &Option<Storage>) {
+        if let Some(storage) = storage {
+            self.next.storage.clone_from(storage);
+        }
     }
 
     /// R8: not while it is claimed. What a vanished lease left is torn down meanwhile (R4c); where that fails it shows.

@@ -3,7 +3,7 @@
 use super::{Decision, Pass, Truth, deadline, report_of, teardown};
 use crate::{
     api::{DeadlineName, ResourcePhase, ResourceStatus},
-    lifecycle::conditions,
+    lifecycle::{MetadataChange, commands, conditions},
 };
 
 impl Pass<'_> {
@@ -24,10 +24,12 @@ impl Pass<'_> {
         if only_seen {
             self.next = self.on_record.clone();
         }
+        let full = commands::wants_pruning(&self.resource.spec.commands, &self.next.commands);
+        let metadata = (full && self.next == self.on_record).then_some(MetadataChange::Prune);
         let events = if self.next == self.on_record { Vec::new() } else { self.events };
         Decision {
             status: self.next,
-            metadata: None,
+            metadata,
             step: self.step,
             reads: self.reads,
             wake: self.wakes.into_iter().min(),
@@ -67,6 +69,7 @@ impl Pass<'_> {
                 let at = self.idle_deadline();
                 deadlines
                     .extend(at.map(|at| deadline::entry(DeadlineName::Idle, at, "IdleTimeout", "nobody holds it")));
+                deadlines.extend(self.declined.take());
             }
             ResourcePhase::Released | ResourcePhase::Broken => {
                 let order = self.step.as_ref().filter(|_| self.next.claims.is_empty());

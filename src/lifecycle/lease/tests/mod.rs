@@ -31,6 +31,8 @@ pub struct Scene {
     pub waiting: Waiting,
     pub reports: Vec<Report>,
     pub observed: Option<Observed>,
+    pub question: Question,
+    pub heartbeat_seen: Option<MicroTime>,
 }
 
 /// How the resource that the lease is bound to is seen.
@@ -97,6 +99,8 @@ impl Scene {
             },
             reports: Vec::new(),
             observed: None,
+            question: Question::Nobody,
+            heartbeat_seen: None,
         }
     }
 
@@ -167,6 +171,8 @@ impl Scene {
             waiting: self.waiting.clone(),
             reports: &self.reports,
             observed: self.observed.as_ref(),
+            question: self.question.clone(),
+            heartbeat_seen: self.heartbeat_seen,
         };
         decide(&self.lease, &around, now)
     }

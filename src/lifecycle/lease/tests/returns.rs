@@ -90,6 +90,7 @@ fn l3_the_facts_of_an_activation_are_the_leases() {
         interfaces: vec![yaml("name: ssh, type: ssh, address: 192.0.2.7, port: 22")],
         outputs: [("rack".to_owned(), "7".to_owned())].into(),
         built: Some(serde_json::json!({"driver": "hosts", "account": "ci-7"})),
+        ..Facts::default()
     };
     let mut scene = Scene::reach(State::Acquired, "", "");
     scene.answer(StepKind::Activate, Answer::Done(facts.clone()));
@@ -130,7 +131,15 @@ fn l4_a_live_claim_beside_a_dead_one_is_taken_up() {
         attempt: 0,
     });
     let waiting = live.waiting.clone();
-    let around = Surroundings { claims: claims.into(), bound: Bound::Unbound, waiting, reports: &[], observed: None };
+    let around = Surroundings {
+        claims: claims.into(),
+        bound: Bound::Unbound,
+        waiting,
+        reports: &[],
+        observed: None,
+        question: Question::Nobody,
+        heartbeat_seen: None,
+    };
     let status = decide(&live.lease, &around, at(10)).status;
     assert_eq!((short(&status).as_str(), status.attempt), ("Acquired", 0));
 }

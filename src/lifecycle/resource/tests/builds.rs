@@ -121,6 +121,7 @@ fn what_comes_of_a_build() {
         interfaces: vec![yaml("name: ssh, type: ssh, address: 192.0.2.7, port: 22")],
         outputs: [("rack".to_owned(), "7".to_owned())].into(),
         built: Some(serde_json::json!({"driver": "webhook", "machine": "m-7"})),
+        ..Facts::default()
     };
     let mut scene = Scene::reach(State::Building, "", "");
     scene.answer(StepKind::Build, Answer::Again(crate::api::step::Wait::after(crate::api::Duration::from_secs(1))));

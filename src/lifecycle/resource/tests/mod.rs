@@ -35,6 +35,8 @@ pub struct Scene {
     pub intent: Option<serde_json::Value>,
     pub reports: Vec<Report>,
     pub observed: Option<Observed>,
+    pub question: Question,
+    pub hooks: Option<BTreeMap<HookCall, Moves>>,
 }
 
 /// Something that happens to a resource, or to what it sees.
@@ -104,6 +106,8 @@ impl Scene {
             intent: Some(serde_json::json!({"driver": "webhook"})),
             reports: Vec::new(),
             observed: None,
+            question: Question::Nobody,
+            hooks: None,
         }
     }
 
@@ -171,6 +175,8 @@ impl Scene {
             intent: self.intent.clone(),
             reports: &self.reports,
             observed: self.observed.as_ref(),
+            question: self.question.clone(),
+            hooks: self.hooks.as_ref(),
         };
         decide(&self.resource, &around, now)
     }

@@ -1,0 +1,140 @@
+//! The way of a controller's requests to the API server, with a tap in it: what is to be changed can be held back, or cut off
+//! before it is sent, or before its answer comes.
+
+// Words for stories, of which not each is said today.
+#![allow(dead_code)]
+
+use http::{Method, Request, Response};
+use kube::{Client, client::Body};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::watch;
+
+/// When a controller dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dies {
+    /// Just before the request is sent.
+    Before,
+    /// When it has taken effect, before its answer is there.
+    After,
+}
+
+/// A controller dies at its n-th change.
+pub struct Bomb {
+    at: usize,
+    dies: Dies,
+    changes: AtomicUsize,
+    dead: watch::Sender<bool>,
+}
+
+impl Bomb {
+    /// At this change; counted from 1.
+    pub fn new(at: usize, dies: Dies) -> Arc<Bomb> {
+        Arc::new(Bomb { at, dies, changes: AtomicUsize::new(0), dead: watch::Sender::new(false) })
+    }
+
+    /// Returns when the moment has come.
+    pub async fn dead(&self) {
+        self.dead.subscribe().wait_for(|dead| *dead).await.expect("the bomb is there");
+    }
+
+    /// Whether it has.
+    pub fn is_dead(&self) -> bool {
+        *self.dead.borrow()
+    }
+
+    /// The way past it: nothing is asked of the API server after the moment has come.
+    pub fn way(self: &Arc<Self>) -> impl FnOnce(Client) -> Client + Send + use<> {
+        let bomb = self.clone();
+        through(move |request, own| {
+            let bomb = bomb.clone();
+            async move {
+                let number = if is_change(&request) { bomb.changes.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
+                let is_it = number == bomb.at;
+                if is_it && bomb.dies == Dies::After {
+                    let _ = own.send(request).await;
+                } else if !is_it && number < bomb.at && !bomb.is_dead() {
+                    return own.send(request).await;
+                }
+                if is_it {
+                    bomb.dead.send_replace(true);
+                }
+                std::future::pending().await
+            }
+        })
+    }
+}
+
+/// Holds back what is to be created of a kind, until it is let go.
+pub struct Dam {
+    plural: &'static str,
+    arrived: watch::Sender<usize>,
+    open: watch::Sender<bool>,
+    answered: watch::Sender<usize>,
+}
+
+impl Dam {
+    /// For objects of this kind, by its name in paths; it is closed.
+    pub fn new(plural: &'static str) -> Arc<Dam> {
+        let (arrived, answered) = (watch::Sender::new(0), watch::Sender::new(0));
+        Arc::new(Dam { plural, arrived, open: watch::Sender::new(false), answered })
+    }
+
+    /// Returns when so many requests are held back, or were.
+    pub async fn arrived(&self, requests: usize) {
+        self.arrived.subscribe().wait_for(|n| *n >= requests).await.expect("the dam is there");
+    }
+
+    /// Lets everything go, from now on.
+    pub fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Returns when so many of the requests that were held back were answered.
+    pub async fn answered(&self, requests: usize) {
+        self.answered.subscribe().wait_for(|n| *n >= requests).await.expect("the dam is there");
+    }
+
+    /// The way through it. What has arrived goes on when it is opened, whoever still waits for it.
+    pub fn way(self: &Arc<Self>) -> impl FnOnce(Client) -> Client + Send + use<> {
+        let dam = self.clone();
+        through(move |request, own| {
+            let dam = dam.clone();
+            async move {
+                let path = request.uri().path();
+                if *request.method() != Method::POST || !path.ends_with(&format!("/{}", dam.plural)) {
+                    return own.send(request).await;
+                }
+                dam.arrived.send_modify(|n| *n += 1);
+                let sent = tokio::spawn(async move {
+                    dam.open.subscribe().wait_for(|open| *open).await.expect("the dam is there");
+                    let answer = own.send(request).await;
+                    dam.answered.send_modify(|n| *n += 1);
+                    answer
+                });
+                sent.await.expect("a request does not panic")
+            }
+        })
+    }
+}
+
+/// A change of what matters: Events are told in their own time, and would make every count another.
+fn is_change(request: &Request<Body>) -> bool {
+    !matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.uri().path().ends_with("/events")
+        && !request.uri().path().contains("/events/")
+}
+
+fn through<F>(tap: impl Fn(Request<Body>, Client) -> F + Send + Sync + 'static) -> impl FnOnce(Client) -> Client + Send
+where
+    F: Future<Output = kube::Result<Response<Body>>> + Send + 'static,
+{
+    move |own: Client| {
+        let namespace = own.default_namespace().to_owned();
+        let tap = Arc::new(tap);
+        let service = tower::service_fn(move |request: Request<Body>| tap(request, own.clone()));
+        Client::new(service, namespace)
+    }
+}
