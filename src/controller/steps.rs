@@ -20,7 +20,10 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
+
+/// A step that says nothing new is not asked again before.
+const BREATH: crate::api::Duration = crate::api::Duration::from_secs(1);
 
 /// The steps that are wanted or have just ended, by object.
 #[derive(Default)]
@@ -28,6 +31,8 @@ pub struct Steps {
     states: Mutex<BTreeMap<Key, State>>,
     /// What this process has begun to make for an object, and not torn down.
     begun: Mutex<BTreeMap<Key, Vec<Begun>>>,
+    /// What is torn down once more for what may have come late.
+    burials: Mutex<BTreeMap<Key, Vec<AbortHandle>>>,
     attempts: AtomicU64,
 }
 
@@ -41,6 +46,8 @@ struct State {
     /// Which attempt this is: a late report of a cancelled one is not taken for that of its successor.
     attempt: u64,
     failures: u32,
+    /// In which generation its Blueprint was, for what is made from it.
+    generation: Option<i64>,
     /// When the attempt is given up, however often it pauses to have its progress put on record.
     end: MicroTime,
     /// What the step has said last that it waits for.
@@ -79,6 +86,9 @@ impl Steps {
 
     /// Nothing is wanted any more: the controller ends.
     pub fn cancel_all(&self) {
+        for burial in std::mem::take(&mut *super::lock(&self.burials)).into_values().flatten() {
+            burial.abort();
+        }
         for state in std::mem::take(&mut *super::lock(&self.states)).into_values() {
             if let Progress::Running(handle) | Progress::Cancelled(handle) = state.progress {
                 handle.abort();
@@ -106,7 +116,8 @@ impl Steps {
                 is_running.then(|| states.remove(key)).flatten()
             };
             let clock = shell.clock.clone();
-            tokio::spawn(async move {
+            let mut work = work;
+            let burial = tokio::spawn(async move {
                 if let Some(Progress::Running(handle) | Progress::Cancelled(handle)) = running.map(|s| s.progress) {
                     handle.abort();
                     let _ = handle.await;
@@ -116,18 +127,30 @@ impl Steps {
                     let asked = AssertUnwindSafe(call(&*driver, kind, work.clone())).catch_unwind().await;
                     let wait = match asked {
                         Ok(Answer::Done(_)) => return,
-                        Ok(Answer::Again(wait)) => wait.after,
+                        Ok(Answer::Again(wait)) => {
+                            work.told = wait.why;
+                            wait.after.max(BREATH)
+                        }
                         _ => deadline::retry_after(failures),
                     };
                     clock.sleep(wait.to_std()).await;
                 }
             });
+            let mut burials = super::lock(&self.burials);
+            burials.retain(|_, burials| {
+                burials.retain(|burial| !burial.is_finished());
+                !burials.is_empty()
+            });
+            burials.entry(key.clone()).or_default().push(burial.abort_handle());
         }
     }
 
     /// What was begun for an object is written off.
     pub fn write_off(&self, key: &Key) {
         super::lock(&self.begun).remove(key);
+        for burial in super::lock(&self.burials).remove(key).into_iter().flatten() {
+            burial.abort();
+        }
     }
 
     /// This step is wanted for this object, and the status that it rests on is on record. Returns when to ask again, where
@@ -141,10 +164,17 @@ impl Steps {
         work: Work,
     ) -> Option<MicroTime> {
         let mut states = super::lock(&self.states);
+        let making = matches!(order.step.kind, StepKind::Build | StepKind::Activate);
+        let generation = work.blueprint.as_ref().filter(|_| making).and_then(|b| b.metadata.generation);
         let now = shell.clock.now();
         let full = now.after(crate::api::Duration::from_std(order.timeout));
         let (failures, previous, end, told) = match states.remove(key) {
             Some(state) if state.step == order.step => match state.progress {
+                // What is made is made from the Blueprint as it is now.
+                Progress::Running(handle) if generation.is_some() && state.generation != generation => {
+                    handle.abort();
+                    (state.failures, Some(handle), state.end.min(full), String::new())
+                }
                 Progress::Running(_) => {
                     states.insert(key.clone(), state);
                     return None;
@@ -189,7 +219,15 @@ impl Steps {
         });
         states.insert(
             key.clone(),
-            State { step: wanted, attempt: number, failures, end, told, progress: Progress::Running(handle) },
+            State {
+                step: wanted,
+                attempt: number,
+                failures,
+                generation,
+                end,
+                told,
+                progress: Progress::Running(handle),
+            },
         );
         None
     }
@@ -211,20 +249,31 @@ fn report_to(shell: &Weak<Shell>, key: &Key, attempt: u64, step: &Step, answer: 
         }
     }
     let failed = matches!(answer, Answer::Failed(_) | Answer::FailedForGood(_));
-    let failures = if failed { failures + 1 } else { 0 };
+    let failures = match &answer {
+        Answer::Done(_) => 0,
+        // It goes on; whether what it failed with is over shows when it is done.
+        Answer::Again(_) => failures,
+        _ => failures + 1,
+    };
     let retry_at = failed.then(|| shell.clock.now().after(deadline::retry_after(failures)));
     let not_before = match &answer {
-        Answer::Again(wait) => Some(shell.clock.now().after(wait.after)),
-        _ => retry_at,
+        Answer::Again(wait) => Some((wait.after, wait.built.is_none())),
+        _ => None,
     };
     {
         let mut states = super::lock(&shell.steps.states);
         let current = |state: &&mut State| state.attempt == attempt && matches!(state.progress, Progress::Running(_));
         let Some(state) = states.get_mut(key).filter(current) else { return };
         state.failures = failures;
+        let mut told_before = false;
         if let Answer::Again(wait) = &answer {
+            told_before = state.told == wait.why;
             state.told = wait.why.clone();
         }
+        let not_before = not_before.map_or(retry_at, |(after, says_nothing)| {
+            let wait = if says_nothing && told_before { after.max(BREATH) } else { after };
+            Some(shell.clock.now().after(wait))
+        });
         state.progress =
             Progress::Ended(Box::new(Report { step: step.clone(), answer, failures, retry_at }), not_before);
     }

@@ -1,5 +1,5 @@
 //! How things are built and torn down: the trait, and one file a driver. A driver gets values and returns values; it never
-//! sees a client for our API group, and never writes it. Knows `api` only (and `expression`, once there is one).
+//! sees a client for our API group, and never writes it. Knows `api` and `expression` only.
 
 pub mod hosts;
 pub mod objects;

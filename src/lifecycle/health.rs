@@ -14,6 +14,12 @@ pub fn is_lost(conditions: &[Condition]) -> bool {
     conditions::reason(conditions, "Ready") == LOST
 }
 
+/// Since when, at the latest: conditions have whole seconds, rounded down.
+pub fn lost_since(conditions: &[Condition]) -> Option<MicroTime> {
+    let ready = conditions::get(conditions, "Ready").filter(|c| c.reason == LOST)?;
+    Some(MicroTime::from(ready.last_transition_time.0).after(crate::api::Duration::from_secs(1)))
+}
+
 /// Tells what is lost, or that nothing is any more. Returns what there is to tell as an Event, where it is news.
 pub fn tell(conditions: &mut Vec<Condition>, now: MicroTime, lost: Option<&str>) -> Option<EventDraft> {
     match lost {

@@ -26,7 +26,9 @@ pub fn waits(conditions: &mut Vec<Condition>, now: MicroTime, why: &str) {
     if why.is_empty() {
         return goes_on(conditions, now);
     }
-    conditions::set(conditions, now, "TornDown", Truth::False, "TearingDown", why);
+    // What has failed once may be forgotten until it is done.
+    let failing = is_failing(conditions).then(|| conditions::reason(conditions, "TornDown").to_owned());
+    conditions::set(conditions, now, "TornDown", Truth::False, failing.as_deref().unwrap_or("TearingDown"), why);
 }
 
 /// An attempt has failed. Returns what there is to tell, where it is news. How often it has failed is not told: it is known

@@ -6,12 +6,9 @@ use crate::{
         Blueprint, Lease, LeasePhase, MicroTime, Resource,
         step::{EffectKey, FreeSteps, Observed},
     },
-    controller::{
-        index::{Held, LeaseAround},
-        steps::bounded_sight,
-    },
+    controller::index::{Held, LeaseAround},
     driver::{Driver, Work},
-    lifecycle::{Read, StepOrder, asking::Question, lease, uid},
+    lifecycle::{Read, StepOrder, asking::Question, commands, is_deleting, lease, uid},
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -27,6 +24,7 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
     let mut reports: Vec<_> = shell.steps.report(key).into_iter().collect();
     let mut known = Quorum::Nothing;
     let mut verdict = None;
+    let mut sight = None;
     for _ in 0..ROUNDS {
         let Some(around) = shell.see(|index, now| index.around_lease(object, now)) else {
             shell.steps.want_nothing(key);
@@ -44,14 +42,21 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
         });
         let driver = driver_of(shell, &around);
         let mut asked = ask(&around).await;
+        if sight.is_none()
+            && let Some((driver, work)) = to_observe(&around)
+        {
+            let (observed, again) = super::observe(shell, &driver, work).await;
+            shell.tell_news(&around.lease.metadata, "Lease", observed.as_ref());
+            sight = Some((observed, again));
+        }
+        let (observed, look_again) = sight.clone().unwrap_or_default();
+        asked.observed = observed;
         if let Some(verdict) = verdict.clone() {
             asked.question = Question::Answered(verdict);
         }
         let now = shell.clock.now();
-        shell.tell_news(&around.lease.metadata, "Lease", asked.observed.as_ref());
         let around_it = surroundings(&around, &known, driver.as_ref(), &reports, &asked);
         let mut decision = lease::decide(&around.lease, &around_it, now);
-        let look_again = asked.observed.as_ref().and_then(|o| o.look_again).map(|wait| now.after(wait));
         decision.wake = decision.wake.into_iter().chain(look_again).min();
         match decision.reads.first() {
             None => {}
@@ -129,6 +134,17 @@ fn about(around: &LeaseAround, held: &Held, attempt: i64) -> Work {
     }
 }
 
+/// What is to be looked at, where nothing is to be decided first that ends it.
+fn to_observe(around: &LeaseAround) -> Option<(Arc<dyn Driver>, Work)> {
+    let status = around.lease.status.as_ref()?;
+    let asked = commands::unconsumed(&around.lease.spec.commands, &status.commands).next().is_some();
+    if around.lease.phase() != LeasePhase::Active || asked || is_deleting(&around.lease.metadata) {
+        return None;
+    }
+    let held = around.bound.as_ref()?;
+    Some((held.driver.clone()?, about(around, held, around.lease.attempt())))
+}
+
 pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {
     let mut asked = Asked::default();
     match around.lease.phase() {
@@ -142,8 +158,6 @@ pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {
         }
         LeasePhase::Active => {
             if let Some((held, driver)) = around.bound.as_ref().and_then(|held| Some((held, held.driver.as_ref()?))) {
-                let observed = driver.observe(about(around, held, around.lease.attempt())).await;
-                asked.observed = observed.map(bounded_sight);
                 asked.question = super::expiry::question(Some(driver), held.blueprint.as_deref());
             }
         }

@@ -12,7 +12,10 @@ use super::{
     writer::{Ours, RequestError, in_time},
 };
 use crate::{
-    api::{Condition, MicroTime, step::Report},
+    api::{
+        Condition, MicroTime,
+        step::{Observed, Report},
+    },
     driver::{Driver, Work},
     lifecycle::{Decision, MetadataChange, Urgency, conditions, uid},
 };
@@ -109,6 +112,27 @@ async fn run_free(driver: &Arc<dyn Driver>, order: &crate::lifecycle::StepOrder,
     let call = super::steps::call(&**driver, order.step.kind, work);
     let answer = super::steps::bounded(order.step.kind, tokio::time::timeout(FREE_STEP, call).await.ok()?);
     Some(Report { step: order.step.clone(), answer, failures: 0, retry_at: None })
+}
+
+/// An environment that cannot be looked at now is looked at again then.
+const UNSEEN: Duration = Duration::from_secs(30);
+
+/// Looking at an environment holds up nothing else for longer.
+const SIGHT: Duration = Duration::from_secs(5);
+
+/// How an environment is by now, and when to look again though nothing tells of a change. Not asked where something else
+/// is to be decided first; that says when to look next.
+async fn observe(shell: &Arc<Shell>, driver: &Arc<dyn Driver>, work: Work) -> (Option<Observed>, Option<MicroTime>) {
+    let sight = futures::future::select(driver.observe(work), shell.clock.sleep(SIGHT)).await;
+    let observed = match sight {
+        futures::future::Either::Left((observed, _)) => observed.map(super::steps::bounded_sight),
+        futures::future::Either::Right(_) => None,
+    };
+    let again = match &observed {
+        Some(observed) => observed.look_again.map(|wait| shell.clock.now().after(wait)),
+        None => Some(shell.soon(UNSEEN)),
+    };
+    (observed, again)
 }
 
 /// Whether a teardown was ended by `Forget`.

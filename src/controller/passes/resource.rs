@@ -8,11 +8,10 @@ use crate::{
     },
     controller::{
         index::ResourceAround,
-        steps::bounded_sight,
         writer::{Ours, in_time},
     },
-    driver::Work,
-    lifecycle::{Read, StepOrder, asking::Question, has_finalizer, is_deleting, resource, uid},
+    driver::{Driver, Work},
+    lifecycle::{Read, StepOrder, asking::Question, commands, has_finalizer, is_deleting, resource, uid},
 };
 use kube::{
     Api,
@@ -67,6 +66,7 @@ async fn rounds(
 ) -> Result<Option<MicroTime>, PassError> {
     let mut reports: Vec<Report> = shell.steps.report(key).into_iter().collect();
     let mut known = Known::default();
+    let mut sight = None;
     for _ in 0..ROUNDS {
         let Some(around) = shell.see(|index, now| index.around_resource(object, now)) else {
             shell.steps.want_nothing(key);
@@ -86,11 +86,18 @@ async fn rounds(
         }
         // What was begun for one that is over, and ends only now, is nobody's.
         shell.steps.bury(shell, key, |effect| over || effect.resource != uid(&resource.metadata));
-        let asked = ask(&around, &known).await;
+        let mut asked = ask(&around, &known).await;
+        if sight.is_none()
+            && let Some((driver, work)) = to_observe(&around, &known)
+        {
+            let (observed, again) = super::observe(shell, &driver, work).await;
+            shell.tell_news(&resource.metadata, "Resource", observed.as_ref());
+            sight = Some((observed, again));
+        }
+        let (observed, look_again) = sight.clone().unwrap_or_default();
+        asked.observed = observed;
         let now = shell.clock.now();
-        shell.tell_news(&resource.metadata, "Resource", asked.observed.as_ref());
         let mut decision = resource::decide(&resource, &surroundings(&around, &known, &reports, &asked), now);
-        let look_again = asked.observed.as_ref().and_then(|o| o.look_again).map(|wait| now.after(wait));
         decision.wake = decision.wake.into_iter().chain(look_again).min();
         if !decision.reads.is_empty() {
             for wanted in &decision.reads {
@@ -141,6 +148,18 @@ pub(in crate::controller) struct Asked {
     pub(in crate::controller) observed: Option<Observed>,
 }
 
+/// What is to be looked at, where nothing is to be decided first that ends it.
+fn to_observe(around: &ResourceAround, known: &Known) -> Option<(Arc<dyn Driver>, Work)> {
+    let resource = &around.held.resource;
+    let status = resource.status.as_ref()?;
+    let asked = commands::unconsumed(&resource.spec.commands, &status.commands).next().is_some();
+    if resource.phase() != ResourcePhase::Active || asked || is_deleting(&resource.metadata) {
+        return None;
+    }
+    let work = about(EffectKey::of_resource(uid(&resource.metadata)), around, known);
+    Some((around.held.driver.clone()?, work))
+}
+
 pub(in crate::controller) async fn ask(around: &ResourceAround, known: &Known) -> Asked {
     let Some(driver) = &around.held.driver else { return Asked::default() };
     let resource = &around.held.resource;
@@ -149,9 +168,6 @@ pub(in crate::controller) async fn ask(around: &ResourceAround, known: &Known) -
     match resource.phase() {
         ResourcePhase::Pending if !recorded => {
             Asked { intent: Some(driver.allocate(about()).await), ..Asked::default() }
-        }
-        ResourcePhase::Active => {
-            Asked { observed: driver.observe(about()).await.map(bounded_sight), ..Asked::default() }
         }
         _ => Asked::default(),
     }

@@ -182,11 +182,17 @@ impl Live {
             let mut state = self.state();
             let Some(watch) = state.watches.get_mut(scope) else { return };
             let owners = change(watch);
-            let waiting: Vec<_> = owners.iter().filter_map(|owner| state.changed.get(owner).cloned()).collect();
-            (owners, waiting)
+            // A step that waits is told, and tells in turn; an object's pass would find it running still.
+            let steps: BTreeMap<_, _> = owners
+                .iter()
+                .filter_map(|owner| {
+                    Some((owner.clone(), state.changed.get(owner).filter(|n| Arc::strong_count(n) > 1)?.clone()))
+                })
+                .collect();
+            (owners, steps)
         };
-        waiting.iter().for_each(|notify| notify.notify_one());
-        owners.iter().for_each(|owner| (self.wake)(owner));
+        waiting.values().for_each(|notify| notify.notify_one());
+        owners.iter().filter(|owner| !waiting.contains_key(*owner)).for_each(|owner| (self.wake)(owner));
     }
 }
 

@@ -3,8 +3,9 @@
 
 use super::{
     NAME_AS_MANAGER, Workshop, failure, for_good, in_time, is_missing,
+    kinds::Known,
     live::{Seen, Sight},
-    plan::{About, Plan, Unmade, owner_of},
+    plan::{ATTEMPT, About, OWNER, Plan, Unmade, owner_of},
     record::{Made, Record},
     refused,
     remove::is_of,
@@ -12,13 +13,13 @@ use super::{
 use crate::{
     api::{
         Blueprint, Duration, Resource,
-        step::{Answer, Facts, Observed, StepKind, Wait},
+        step::{Answer, EffectKey, Facts, Observed, StepKind, Wait},
     },
     driver::Work,
 };
 use kube::{
     Client,
-    api::{DeleteParams, DynamicObject, PostParams, Preconditions},
+    api::{DynamicObject, PostParams},
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,7 +28,7 @@ use std::{collections::BTreeMap, sync::Arc};
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What a step is about, as far as it is there.
-struct Subject {
+struct Job {
     blueprint: Arc<Blueprint>,
     resource: Arc<Resource>,
     plan: Arc<Plan>,
@@ -38,8 +39,6 @@ struct Sights {
     seen: BTreeMap<usize, Seen>,
     /// Those that are gone, by the API server's own word.
     gone: Vec<usize>,
-    /// What is to be watched is not seen yet.
-    not_yet: bool,
     /// Nothing tells of changes.
     polled: bool,
 }
@@ -53,7 +52,7 @@ impl Workshop {
         match self.render(kind, work, &about).await {
             Ok(objects) => about.plan.record(&objects, &work.key).value(),
             // It fails again as it is built, and is told then.
-            Err(_) => Record::new(about.plan.account.clone()).value(),
+            Err(_) => about.plan.record(&[], &work.key).value(),
         }
     }
 
@@ -121,7 +120,7 @@ impl Workshop {
         &self,
         kind: StepKind,
         work: Work,
-        about: &Subject,
+        about: &Job,
         record: Record,
         mut new: BTreeMap<usize, Seen>,
     ) -> Answer {
@@ -150,13 +149,14 @@ impl Workshop {
                     let built = Some(record.value());
                     return Answer::Done(Facts { interfaces, outputs, built, storage: None });
                 }
-                Err(why) => why,
+                Err(why) => super::brief(why),
             };
             if is_new || why != work.told {
                 let built = is_new.then(|| record.value());
                 return Answer::Again(Wait { why, built, ..Wait::after(Duration::from_millis(0)) });
             }
-            let pause_now = if sights.polled { pause } else { LOOK_AGAIN.to_std() };
+            // What is judged with a lease may be its resource's, whose changes are told to that.
+            let pause_now = if sights.polled || work.lease.is_some() { pause } else { LOOK_AGAIN.to_std() };
             let _ = tokio::time::timeout(pause_now, changed.notified()).await;
             pause = (pause * 2).min(LOOK_AGAIN.to_std());
         }
@@ -164,7 +164,7 @@ impl Workshop {
 
     /// How the objects of a record are: as they were just made, as their watch shows them, or as they are read.
     async fn look(&self, work: &Work, record: &Record, new: BTreeMap<usize, Seen>) -> Result<Sights, kube::Error> {
-        let mut sights = Sights { seen: new, gone: Vec::new(), not_yet: false, polled: false };
+        let mut sights = Sights { seen: new, gone: Vec::new(), polled: false };
         let owner = owner_of(&work.key);
         for (n, made) in record.objects.iter().enumerate() {
             if sights.seen.contains_key(&n) || made.uid.is_none() {
@@ -175,8 +175,7 @@ impl Workshop {
                     sights.seen.insert(n, seen);
                     continue;
                 }
-                Sight::NotSeen => {}
-                Sight::NotYet => sights.not_yet = true,
+                Sight::NotSeen | Sight::NotYet => {}
                 Sight::Denied => sights.polled = true,
             }
             match self.read_made(&self.client(record)?, record, made).await? {
@@ -193,7 +192,7 @@ impl Workshop {
     async fn judge(
         &self,
         work: &Work,
-        about: &Subject,
+        about: &Job,
         sights: &Sights,
     ) -> Result<Result<BTreeMap<String, String>, String>, Answer> {
         let kind = kind_of(work);
@@ -218,7 +217,7 @@ impl Workshop {
     }
 
     /// What `readyWhen` says against it. An error means not ready, and is told.
-    async fn not_ready(&self, about: &Subject, about_it: &About<'_>, of_lease: bool) -> Option<String> {
+    async fn not_ready(&self, about: &Job, about_it: &About<'_>, of_lease: bool) -> Option<String> {
         let expression = about.plan.ready_when.clone().filter(|_| about.plan.judges(of_lease))?;
         let bindings = super::plan::bindings(about_it, expression.roots());
         let outcome = self.evaluator.evaluate(vec![expression], bindings).await.pop()?;
@@ -238,13 +237,13 @@ impl Workshop {
     }
 
     /// `objects`: those of the work's own record, and for a lease those of its resource before them.
-    async fn objects_of(&self, work: &Work, about: &Subject, sights: &Sights) -> Result<Vec<Value>, kube::Error> {
+    async fn objects_of(&self, work: &Work, about: &Job, sights: &Sights) -> Result<Vec<Value>, kube::Error> {
         let mut objects = Vec::new();
         if work.lease.is_some()
             && about.plan.judges(true)
-            && let Some(record) = Record::of_resource(&about.resource)
+            && let Ok(Some(record)) = Record::of_resource(&about.resource)
         {
-            let key = crate::api::step::EffectKey::of_resource(&work.key.resource);
+            let key = EffectKey::of_resource(&work.key.resource);
             let beneath = Work { key, lease: None, ..work.clone() };
             let sights = self.look(&beneath, &record, BTreeMap::new()).await?;
             objects.extend(sights.seen.values().map(|seen| (*seen.value).clone()));
@@ -257,7 +256,10 @@ impl Workshop {
     pub(super) async fn look_after(self: Arc<Self>, work: Work) -> Option<Observed> {
         let kind = kind_of(&work);
         let record = Record::of(&work).ok()??;
-        if record.objects.is_empty() {
+        let names_lease = || work.blueprint.as_ref().and_then(|b| b.spec.driver.objects.as_ref()?.ready_when.as_ref());
+        let of_lease = work.lease.is_some();
+        let judged_beneath = of_lease && names_lease().is_some_and(|text| text.contains("lease"));
+        if record.objects.is_empty() && !judged_beneath {
             return Some(Observed::default());
         }
         let sights = match self.look(&work, &record, BTreeMap::new()).await {
@@ -268,39 +270,39 @@ impl Workshop {
                 return None;
             }
         };
-        let mut observed = Observed { look_again: sights.polled.then_some(LOOK_AGAIN), ..Observed::default() };
-        for (n, seen) in &sights.seen {
-            let made = &record.objects[*n];
-            if made.fields.is_some() && seen.fields != made.fields && self.is_news(made, seen.fields.as_deref()) {
-                observed.changed.push(format!("{} was changed by somebody; it is left so", made.told()));
-            }
-        }
+        let mut observed =
+            Observed { look_again: (sights.polled || judged_beneath).then_some(LOOK_AGAIN), ..Observed::default() };
         let gone: Vec<_> = sights.gone.iter().map(|n| &record.objects[*n]).collect();
         let gone_told = gone.iter().map(|made| format!("{} is gone", made.told())).collect::<Vec<_>>().join("; ");
         // Where its Blueprint cannot be read any more it is not known what matters: what was told stands.
         let about = self.about(kind, &work).await.ok()?;
         if about.plan.judges(work.lease.is_some()) {
             // With a question of its own it says what matters.
-            if !sights.not_yet {
-                let objects = self.objects_of(&work, &about, &sights).await.ok()?;
-                let about_it = About {
-                    blueprint: &about.blueprint,
-                    resource: &about.resource,
-                    lease: work.lease.as_deref(),
-                    objects: Some(objects),
-                };
-                let against = self.not_ready(&about, &about_it, work.lease.is_some()).await;
-                // A question that takes too long gets no answer, and is not asked again.
-                self.plan(&about.blueprint).await.ok()?;
-                if let Some(why) = against {
-                    let gone_told = if gone.is_empty() { String::new() } else { format!("{gone_told}; ") };
-                    observed.lost = Some(format!("{gone_told}{why}"));
-                    observed.for_good = !gone.is_empty();
-                }
+            let objects = self.objects_of(&work, &about, &sights).await.ok()?;
+            let about_it = About {
+                blueprint: &about.blueprint,
+                resource: &about.resource,
+                lease: work.lease.as_deref(),
+                objects: Some(objects),
+            };
+            let against = self.not_ready(&about, &about_it, work.lease.is_some()).await;
+            // A question that takes too long gets no answer, and is not asked again.
+            self.plan(&about.blueprint).await.ok()?;
+            if let Some(why) = against {
+                let gone_told = if gone.is_empty() { String::new() } else { format!("{gone_told}; ") };
+                observed.lost = Some(format!("{gone_told}{why}"));
+                observed.for_good = !gone.is_empty();
             }
         } else if !gone.is_empty() {
             observed.lost = Some(gone_told);
             observed.for_good = true;
+        }
+        // From here on nothing is asked: what is news is told.
+        for (n, seen) in &sights.seen {
+            let made = &record.objects[*n];
+            if made.fields.is_some() && seen.fields != made.fields && self.is_news(made, seen.fields.as_deref()) {
+                observed.changed.push(format!("{} was changed by somebody; it is left so", made.told()));
+            }
         }
         if observed.lost.is_none() {
             let news = gone.iter().filter(|made| self.is_news(made, None));
@@ -309,17 +311,17 @@ impl Workshop {
         Some(observed)
     }
 
-    async fn about(&self, kind: StepKind, work: &Work) -> Result<Subject, Answer> {
+    async fn about(&self, kind: StepKind, work: &Work) -> Result<Job, Answer> {
         let (Some(blueprint), Some(resource)) = (work.blueprint.clone(), work.resource.clone()) else {
             return Err(Answer::Again(Wait::after(Duration::from_secs(1))));
         };
         match self.plan(&blueprint).await {
-            Ok(plan) => Ok(Subject { blueprint, resource, plan }),
+            Ok(plan) => Ok(Job { blueprint, resource, plan }),
             Err(trouble) => Err(for_good(kind, trouble.reason, trouble.message)),
         }
     }
 
-    async fn render(&self, kind: StepKind, work: &Work, about: &Subject) -> Result<Vec<(Made, Value)>, Answer> {
+    async fn render(&self, kind: StepKind, work: &Work, about: &Job) -> Result<Vec<(Made, Value)>, Answer> {
         let about_it = About {
             blueprint: &about.blueprint,
             resource: &about.resource,
@@ -398,7 +400,7 @@ impl Workshop {
             Ok(object) => Ok(object),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 let found = in_time(api.get_opt(&made.name)).await.map_err(|error| explain(&error))?;
-                self.found(kind, work, &api, made, found).await
+                self.found(kind, work, (&api, &known), made, found).await
             }
             Err(error) => {
                 if is_missing(&error) {
@@ -414,27 +416,22 @@ impl Workshop {
         &self,
         kind: StepKind,
         work: &Work,
-        api: &kube::Api<DynamicObject>,
+        (api, known): (&kube::Api<DynamicObject>, &Known),
         made: &Made,
         found: Option<DynamicObject>,
     ) -> Result<DynamicObject, Answer> {
         let again = |why: String| Answer::Again(Wait { why, ..Wait::after(Duration::from_millis(500)) });
         let Some(found) = found else { return Err(again(String::new())) };
-        if is_of(&found, &work.key) && found.metadata.deletion_timestamp.is_none() {
-            return Ok(found);
+        let going = found.metadata.deletion_timestamp.is_some();
+        if is_of(&found, &work.key) {
+            return if going { Err(again(format!("{} is being deleted", made.told()))) } else { Ok(found) };
         }
-        if let Some((_, attempt)) = &work.key.lease {
-            // Of an earlier attempt of the same lease, whose teardown is done: it came late, and goes.
-            let mut earlier = (0..*attempt).map(|earlier| crate::api::step::EffectKey {
-                resource: work.key.resource.clone(),
-                lease: work.key.lease.as_ref().map(|(lease, _)| (lease.clone(), earlier)),
-            });
-            if earlier.any(|key| is_of(&found, &key)) {
-                let uid = found.metadata.uid;
-                let only = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
-                let _ = in_time(api.delete(&made.name, &only)).await;
-                return Err(again(format!("{} is there from an earlier attempt, and is removed first", made.told())));
-            }
+        if is_of_earlier(&found, &work.key) {
+            // Its teardown is done: it came late, and goes.
+            let uid = found.metadata.uid.unwrap_or_default();
+            let deleted = super::remove::delete(api, known, &made.name, &uid).await;
+            deleted.map_err(|error| refused(kind, &error))?;
+            return Err(again(format!("{} is there from an earlier attempt, and is removed first", made.told())));
         }
         let message = format!(
             "{} is there already, and was not made for this: nothing is adopted; have the template name another",
@@ -442,6 +439,14 @@ impl Workshop {
         );
         Err(for_good(kind, "ObjectExists", message))
     }
+}
+
+/// Whether an object was made for an earlier attempt of the same lease, on whatever resource.
+fn is_of_earlier(object: &DynamicObject, key: &EffectKey) -> bool {
+    let Some((lease, attempt)) = &key.lease else { return false };
+    let label = |name: &str| object.metadata.labels.as_ref()?.get(name).cloned();
+    let of = label(ATTEMPT).and_then(|of| of.parse::<i64>().ok());
+    label(OWNER).as_deref() == Some(lease) && of.is_some_and(|of| of < *attempt)
 }
 
 fn kind_of(work: &Work) -> StepKind {

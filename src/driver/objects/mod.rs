@@ -20,7 +20,7 @@ use crate::{
 };
 use accounts::Accounts;
 use futures::{FutureExt as _, future::BoxFuture};
-use kinds::{Kinds, Known};
+use kinds::{Kind, Kinds, Known};
 use kube::{Api, Client, api::DynamicObject};
 use live::Live;
 use plan::Plan;
@@ -139,7 +139,10 @@ impl Driver for Objects {
 
     fn template_hash(&self, blueprint: &Blueprint) -> String {
         let driver = blueprint.spec.driver.objects.as_ref();
-        let of = driver.map(|d| (&d.service_account_name, &d.templates, &d.outputs));
+        let lease_kinds = |d: &crate::api::blueprint::ObjectsDriver| -> BTreeSet<Kind> {
+            d.lease_templates.iter().map(plan::kind_of).collect()
+        };
+        let of = driver.map(|d| (&d.service_account_name, &d.templates, &d.outputs, lease_kinds(d)));
         let text = serde_json::to_string(&(of, &blueprint.spec.attributes, &blueprint.spec.resource.parameters));
         let mut hasher = fnv::FnvHasher::default();
         hasher.write(text.unwrap_or_default().as_bytes());
@@ -357,6 +360,14 @@ fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
+    }
+}
+
+/// A text as it fits into a condition: cut here, so that the same is told as the same.
+fn brief(text: String) -> String {
+    match text.char_indices().nth(800) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 

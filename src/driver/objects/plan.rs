@@ -179,7 +179,15 @@ impl Plan {
         for (n, template) in templates.iter().enumerate() {
             let rendered = template.render(evaluator, bindings(about, &template.roots())).await?;
             let wrong = |why: String| Unmade::Wrong { path: format!("{HERE}.{field}[{n}]"), why };
-            objects.push(finish(rendered, key).map_err(wrong)?);
+            let (made, object) = finish(rendered, key).map_err(wrong)?;
+            let place = |made: &Made| {
+                let namespace = made.namespace.clone().unwrap_or_else(|| self.account.namespace.clone());
+                (made.kind.clone(), namespace, made.name.clone())
+            };
+            if let Some(first) = objects.iter().position(|(other, _)| place(other) == place(&made)) {
+                return Err(wrong(format!("it makes {}, and so does {field}[{first}]; name them apart", made.told())));
+            }
+            objects.push((made, object));
         }
         Ok(objects)
     }
@@ -351,7 +359,8 @@ fn invalid(path: &str, invalid: &Invalid) -> Trouble {
     Trouble { reason: "InvalidExpression", message: format!("{path}: {invalid}") }
 }
 
-fn kind_of(template: &Value) -> Kind {
+/// The kind that a template names.
+pub fn kind_of(template: &Value) -> Kind {
     let text = |field: &str| template.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     Kind { api_version: text("apiVersion"), kind: text("kind") }
 }

@@ -76,9 +76,13 @@ impl Record {
         built.filter(|built| built.get("objects").is_some()).map(serde_json::from_value).transpose()
     }
 
-    /// What is on record of a resource.
-    pub fn of_resource(resource: &Resource) -> Option<Self> {
-        serde_json::from_value(resource.status.as_ref()?.built.clone()?).ok()
+    /// What is on record of a resource; `None`: nothing was begun.
+    ///
+    /// # Errors
+    /// As [`Record::of`].
+    pub fn of_resource(resource: &Resource) -> Result<Option<Self>, serde_json::Error> {
+        let built = resource.status.as_ref().and_then(|s| s.built.clone());
+        built.filter(|built| built.get("objects").is_some()).map(serde_json::from_value).transpose()
     }
 
     /// The form in which it is put on record.

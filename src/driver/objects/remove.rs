@@ -19,7 +19,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, ListParams, Preconditions},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What was asked of the API server just before a crash may still arrive: where it is not on record whether an object was
 /// made, it is looked for once more after so long.
@@ -98,7 +98,7 @@ impl Workshop {
             let api = known.api(client.clone(), namespace);
             let why = match remove_one(&api, &known, made, &work.key).await {
                 Ok(Removal::Gone) => return Ok(()),
-                Ok(Removal::Remains(why)) => format!("{} is still there{why}", made.told()),
+                Ok(Removal::Remains(why)) => super::brief(format!("{} is still there{why}", made.told())),
                 // Its version is served no more; what was made in it may be there in another.
                 Err(error) if super::is_missing(&error) && !told_missing => {
                     told_missing = true;
@@ -148,11 +148,54 @@ impl Workshop {
         Answer::Failed(failed)
     }
 
+    /// The objects of a kind with a label; where the account may not look everywhere, those in the namespaces that are on
+    /// record, and in its own.
+    async fn list(
+        &self,
+        client: &Client,
+        record: &Record,
+        known: &Known,
+        selector: &ListParams,
+    ) -> Result<Vec<DynamicObject>, kube::Error> {
+        let all: Api<DynamicObject> = Api::all_with(client.clone(), &known.resource);
+        let found = in_time(all.list(selector)).await;
+        if !(known.namespaced && found.as_ref().is_err_and(super::is_forbidden)) {
+            return Ok(found?.items);
+        }
+        let named = |made: &Made| match made.kind.kind.as_str() {
+            "Namespace" => Some(made.name.clone()),
+            _ => made.namespace.clone(),
+        };
+        let mut namespaces: BTreeSet<String> = record.objects.iter().filter_map(named).collect();
+        namespaces.insert(record.account.namespace.clone());
+        let mut objects = Vec::new();
+        for namespace in namespaces {
+            let there: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &known.resource);
+            objects.extend(in_time(there.list(selector)).await?.items);
+        }
+        Ok(objects)
+    }
+
     /// R4c: the lease is gone with its record, and only its key is left; what is labelled with it is found by kind.
     async fn sweep_vanished(&self, work: &Work) -> Answer {
-        let Some(record) = work.resource.as_deref().and_then(Record::of_resource) else {
-            return Answer::Done(Facts::default());
+        let kind = StepKind::TearDownLease;
+        let mut record = match work.resource.as_deref().map(Record::of_resource) {
+            Some(Ok(Some(record))) => record,
+            Some(Ok(None)) | None => return Answer::Done(Facts::default()),
+            Some(Err(error)) => {
+                return failure(
+                    kind,
+                    "RecordUnreadable",
+                    format!("the Resource's status.built cannot be read: {error}"),
+                );
+            }
         };
+        // What its Blueprint has learnt to make for leases since.
+        if let Some(plan) = work.blueprint.as_deref().map(|blueprint| self.plan(blueprint))
+            && let Ok(plan) = plan.await
+        {
+            record.lease_kinds.extend(plan.lease_kinds.iter().cloned());
+        }
         let client = match self.client(&record) {
             Ok(client) => client,
             Err(error) => return refused(StepKind::TearDownLease, &error),
@@ -181,13 +224,7 @@ impl Workshop {
                 Ok(None) => continue,
                 Err(error) => return Err(refused(kind, &error)),
             };
-            let all: Api<DynamicObject> = Api::all_with(client.clone(), &known.resource);
-            let mut found = in_time(all.list(&selector)).await;
-            if found.as_ref().is_err_and(super::is_forbidden) && known.namespaced {
-                let own = Api::namespaced_with(client.clone(), &record.account.namespace, &known.resource);
-                found = in_time(own.list(&selector)).await;
-            }
-            let found = match found {
+            let found = match self.list(client, record, &known, &selector).await {
                 Ok(found) => found,
                 // What its leases had was removed by their own records; this is for what came late.
                 Err(kube::Error::Api(status)) if status.code == 403 && !must_see => continue,
@@ -198,7 +235,7 @@ impl Workshop {
                     return Err(refused(kind, &error));
                 }
             };
-            let ours: Vec<_> = found.items.into_iter().filter(is_made_here).collect();
+            let ours: Vec<_> = found.into_iter().filter(is_made_here).collect();
             let remaining = ours.len();
             for object in ours {
                 let (Some(uid), Some(name)) = (object.metadata.uid, object.metadata.name) else { continue };
@@ -239,7 +276,7 @@ async fn remove_one(
 }
 
 /// Asks for the deletion of this object, and of no namesake.
-async fn delete(api: &Api<DynamicObject>, known: &Known, name: &str, uid: &str) -> Result<(), kube::Error> {
+pub(super) async fn delete(api: &Api<DynamicObject>, known: &Known, name: &str, uid: &str) -> Result<(), kube::Error> {
     let how = if known.makes_others() { DeleteParams::foreground() } else { DeleteParams::background() };
     let how = how.preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
     match in_time(api.delete(name, &how)).await {

@@ -353,6 +353,16 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Nobody holds it, nobody is granted it, and it has not become whole again for as long as a build may take.
+    fn is_lost_for_long(&mut self) -> bool {
+        let Some(since) = health::lost_since(&self.next.conditions) else { return false };
+        let end = since.after(self.policy.build_timeout.unwrap_or(deadline::BUILD_TIMEOUT));
+        if end > self.now {
+            self.wakes.push(end);
+        }
+        end <= self.now
+    }
+
     /// Where the Blueprint is not seen, the end that was told stands.
     fn age(&self) -> Option<MicroTime> {
         let end = deadline::age(self.resource.spec.expires_at, &self.next, &self.policy).at;
@@ -384,7 +394,7 @@ impl<'a> Pass<'a> {
     fn look_at_it(&mut self) {
         let Some(observed) = self.around.observed.filter(|_| self.phase == ResourcePhase::Active) else { return };
         match &observed.lost {
-            Some(why) if observed.for_good && self.next.claims.is_empty() => {
+            Some(why) if self.next.claims.is_empty() && (observed.for_good || self.is_lost_for_long()) => {
                 self.over(ResourcePhase::Broken, "Lost", why);
             }
             lost => self.events.extend(health::tell(&mut self.next.conditions, self.now, lost.as_deref())),

@@ -40,7 +40,7 @@ fn the_progress_of_a_teardown_is_told() {
         (State::Broken, waits("a is still there", None), ("TearingDown", "a is still there")),
         (State::Returning, waits("a is still there", None), ("TearingDown", "a is still there")),
         (State::Failing, waits("", None), ("TeardownFailed", "it failed, and is tried again: NoRoute it is")),
-        (State::BrokenFailing, waits("a is still there", None), ("TearingDown", "a is still there")),
+        (State::BrokenFailing, waits("a is still there", None), ("TeardownFailed", "a is still there")),
     ] {
         let mut scene = Scene::reach(state, "", "");
         let built = answer.built.clone().or(scene.status().built.clone());

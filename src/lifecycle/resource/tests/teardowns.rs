@@ -106,7 +106,7 @@ fn a_teardown_needs_no_blueprint() {
     assert_eq!(decision.status.built, Some(serde_json::json!({"driver": "webhook"})), "all it needs is on record");
 }
 
-/// How far a teardown has come shows as it goes on; what it has failed with shows until it says something else.
+/// How far a teardown has come shows as it goes on; that it has failed once shows until it is done, so that it may be forgotten.
 #[test]
 fn the_progress_of_a_teardown_is_told() {
     let some = Some(serde_json::json!({"driver": "webhook", "left": 1}));
@@ -115,7 +115,7 @@ fn the_progress_of_a_teardown_is_told() {
         (State::TearingDown, waits("a is still there", some.clone()), ("TearingDown", "a is still there")),
         (State::Broken, waits("a is still there", None), ("TearingDown", "a is still there")),
         (State::Failing, waits("", None), ("TeardownFailed", "it failed, and is tried again: NoRoute it is")),
-        (State::Failing, waits("a is still there", None), ("TearingDown", "a is still there")),
+        (State::Failing, waits("a is still there", None), ("TeardownFailed", "a is still there")),
     ] {
         let mut scene = Scene::reach(state, "", "");
         let built = answer.built.clone().or(scene.status().built.clone());
