@@ -99,10 +99,12 @@ pub(super) fn parse(source: &str) -> Result<Expression, Invalid> {
 }
 
 fn syntax(errors: &ParseErrors) -> Invalid {
-    let Some(error) = errors.errors.first() else {
+    // That the parser has given up stands first, and nowhere in the text; why stands after it.
+    let somewhere = errors.errors.iter().find(|error| error.pos.0 > 0);
+    let Some(error) = somewhere.or(errors.errors.first()) else {
         return Invalid::Unsupported("the parser gives no reason".to_owned());
     };
-    if error.msg.contains("recursion limit") {
+    if errors.errors.iter().any(|error| error.msg.contains("recursion limit")) {
         return Invalid::TooDeep;
     }
     let message = error.msg.strip_prefix("Syntax error: ").unwrap_or(&error.msg).replace('\n', " ");

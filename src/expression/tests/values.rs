@@ -129,12 +129,30 @@ fn roots_are_the_free_variables() {
 
 #[test]
 fn what_is_not_cel_is_told_with_its_place() {
-    for source in
-        ["", "1 +", "o.", "(1", "a b", "'open", "@copied(1)", "o.?a", "[?a]", "`a b`", "1 ? 2", "$", "ü", "has(1)"]
-    {
+    for source in [
+        "",
+        "1 +",
+        "o.",
+        "(1",
+        "a b",
+        "'open",
+        "@copied(1)",
+        "o.?a",
+        "[?a]",
+        "`a b`",
+        "1 ? 2",
+        "$",
+        "ü",
+        "has(1)",
+        "o.all(a, ",
+    ] {
         let invalid = parse(source).unwrap_err();
         assert!(matches!(invalid, Invalid::Syntax { .. }), "{source}: {invalid}");
         assert!(invalid.to_string().contains(" at line 1, column "), "{source}: {invalid}");
+        assert!(
+            !invalid.to_string().contains("recovery"),
+            "{source}: what is wrong, and not that it was given up: {invalid}"
+        );
     }
     assert_eq!(parse("exec('ls')"), Err(Invalid::UnknownFunction("exec".to_owned())));
     assert_eq!(parse("'a'.matches('(a{100}){100}')"), Err(Invalid::UnknownFunction("matches".to_owned())));
