@@ -233,6 +233,9 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
             return (Rung::NoHostEnabled, format!("Blueprint {name} has every host that fits disabled"));
         }
     }
+    if let Some(why) = super::pool::unsound(blueprint) {
+        return (Rung::BuildFailing, format!("Blueprint {name} cannot be built from as it is: {why}"));
+    }
     if let Some(limit) = candidate.namespace_limit {
         let why = format!("serves at most {limit} leases of one namespace at once (limits.maxLeasesPerNamespace)");
         return (Rung::NamespaceLimit, format!("Blueprint {name} {why}"));

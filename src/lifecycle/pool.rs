@@ -371,11 +371,43 @@ mod tests {
         assert!(!has_ended(&claim(0), &lease("l", ""), "r"), "no status yet reads as Pending, attempt 0");
     }
 
+    /// What its driver has found, as it is on record; only for drivers with something to find is that waited for.
+    #[test]
+    fn nothing_is_built_from_what_is_not_sound_or_not_looked_at() {
+        let of = |driver: &str, seen: Option<i64>, reason: &str| {
+            let mut blueprint = blueprint("limits: {maxResources: 1}");
+            blueprint.spec.driver = yaml(driver);
+            blueprint.metadata.generation = Some(2);
+            let status = blueprint.status.get_or_insert_default();
+            status.observed_generation = seen;
+            if !reason.is_empty() {
+                conditions::set(&mut status.conditions, at(0), "Ready", conditions::Truth::False, reason, "why");
+            }
+            (is_judged(&blueprint), is_sound(&blueprint), unsound(&blueprint).map(str::to_owned))
+        };
+        let (hosts, objects) = ("hosts: {inventory: []}", "objects: {serviceAccountName: a}");
+        let why = || Some("why".to_owned());
+        for (driver, seen, reason, expected) in [
+            (hosts, None, "", (true, true, None)),
+            (objects, None, "", (false, true, None)),
+            (objects, Some(1), "", (false, true, None)),
+            (objects, Some(2), "", (true, true, None)),
+            (objects, Some(2), "BuildFailing", (true, true, None)),
+            (objects, Some(2), "Suspended", (true, true, None)),
+            (objects, Some(2), "InvalidExpression", (true, false, why())),
+            (objects, Some(2), "ExpressionTooSlow", (true, false, why())),
+            // It was changed since; it counts as it was until it is looked at.
+            (objects, Some(1), "InvalidExpression", (false, false, why())),
+        ] {
+            assert_eq!(of(driver, seen, reason), expected, "{driver} {seen:?} {reason}");
+        }
+    }
+
     /// R3: each condition left out in turn leaves no room. What the matcher offers here the resource's own pass takes.
     #[test]
     fn there_is_room_only_where_a_lease_may_be_granted() {
         type Change = fn(&mut Resource, &mut Blueprint);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 11] = [
             ("no status yet", |resource, _| resource.status = None),
             ("Pending", |resource, _| *resource = in_phase(ResourcePhase::Pending)),
             ("Released", |resource, _| *resource = in_phase(ResourcePhase::Released)),
@@ -386,6 +418,14 @@ mod tests {
             }),
             ("suspended", |_, blueprint| blueprint.spec.suspend = true),
             ("a deleted Blueprint", |_, blueprint| delete(&mut blueprint.metadata)),
+            ("an expression that is none", |_, blueprint| {
+                let conditions = &mut blueprint.status.get_or_insert_default().conditions;
+                conditions::set(conditions, at(0), "Ready", conditions::Truth::False, "InvalidExpression", "");
+            }),
+            ("something of it is lost", |resource, _| {
+                let conditions = &mut resource.status.get_or_insert_default().conditions;
+                conditions::set(conditions, at(0), "Ready", conditions::Truth::False, "ObjectLost", "");
+            }),
             ("it has served", |resource, blueprint| {
                 resource.status.get_or_insert_default().served = true;
                 blueprint.spec.lease.recycle = Recycle::Destroy;

@@ -158,7 +158,7 @@ impl Index {
                 namespace_limit: limits.max_leases_per_namespace.filter(|_| at_limit),
                 built_at_once: at_once.then_some(limits.max_concurrent_builds),
                 reclaiming: self.reclaiming(asking, pool, now),
-                failing: in_flight.and_then(|r| pool::failure(r)).or(pool::unsound(&pool.object)),
+                failing: in_flight.and_then(|r| pool::failure(r)),
                 next_build_at: pool.next_build_at.filter(|at| *at > now),
             };
             Some(matching::standing(&lease.spec, &candidate))
