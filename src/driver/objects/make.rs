@@ -277,34 +277,30 @@ impl Workshop {
         }
         let gone: Vec<_> = sights.gone.iter().map(|n| &record.objects[*n]).collect();
         let gone_told = gone.iter().map(|made| format!("{} is gone", made.told())).collect::<Vec<_>>().join("; ");
-        let about = self.about(kind, &work).await.ok();
-        let judged = about.as_ref().filter(|about| about.plan.judges(work.lease.is_some()));
-        match judged {
+        // Where its Blueprint cannot be read any more it is not known what matters: what was told stands.
+        let about = self.about(kind, &work).await.ok()?;
+        if about.plan.judges(work.lease.is_some()) {
             // With a question of its own it says what matters.
-            Some(about) if !sights.not_yet => {
-                let objects = self.objects_of(&work, about, &sights).await.ok()?;
+            if !sights.not_yet {
+                let objects = self.objects_of(&work, &about, &sights).await.ok()?;
                 let about_it = About {
                     blueprint: &about.blueprint,
                     resource: &about.resource,
                     lease: work.lease.as_deref(),
                     objects: Some(objects),
                 };
-                if let Some(why) = self.not_ready(about, &about_it, work.lease.is_some()).await {
-                    if self.plan(&about.blueprint).await.is_err() {
-                        // It was too slow: that is the Blueprint's trouble, and says nothing of the environment.
-                        return None;
-                    }
+                let against = self.not_ready(&about, &about_it, work.lease.is_some()).await;
+                // It was too slow: that is the Blueprint's trouble, and says nothing of the environment.
+                self.plan(&about.blueprint).await.ok()?;
+                if let Some(why) = against {
                     let gone_told = if gone.is_empty() { String::new() } else { format!("{gone_told}; ") };
                     observed.lost = Some(format!("{gone_told}{why}"));
                     observed.for_good = !gone.is_empty();
                 }
             }
-            Some(_) => {}
-            None if !gone.is_empty() => {
-                observed.lost = Some(gone_told);
-                observed.for_good = true;
-            }
-            None => {}
+        } else if !gone.is_empty() {
+            observed.lost = Some(gone_told);
+            observed.for_good = true;
         }
         if observed.lost.is_none() {
             let news = gone.iter().filter(|made| self.is_news(made, None));
@@ -370,8 +366,14 @@ impl Workshop {
             }
             Err(error) => return Err(explain(&error)),
         };
-        if !known.kept {
-            let why = "the API server keeps no objects of this kind; there would be nothing to remove";
+        let never = match () {
+            () if !known.kept => Some("the API server keeps no objects of this kind; there would be nothing to remove"),
+            () if !known.namespaced && made.namespace.is_some() => {
+                Some("objects of this kind live in no namespace; leave metadata.namespace out")
+            }
+            () => None,
+        };
+        if let Some(why) = never {
             return Err(for_good(kind, "InvalidTemplate", format!("{}: {why}", made.told())));
         }
         let namespace = made.namespace.as_deref().unwrap_or(&record.account.namespace);

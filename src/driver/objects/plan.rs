@@ -125,6 +125,12 @@ impl Plan {
             namespace: blueprint.metadata.namespace.clone().unwrap_or_default(),
             name: driver.service_account_name.clone(),
         };
+        // It becomes a part of the name of the user that is impersonated.
+        let of_account = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-' || char == '.';
+        if account.name.is_empty() || !account.name.chars().all(of_account) {
+            let message = format!("{HERE}.serviceAccountName: {} is no name of one", told(&json!(account.name)));
+            return Err(Trouble { reason: "InvalidExpression", message });
+        }
         let built = &["resource", "blueprint"][..];
         let leased = &["resource", "blueprint", "lease"][..];
         let judged = &["objects", "resource", "blueprint", "lease"][..];
