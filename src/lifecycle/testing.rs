@@ -5,7 +5,7 @@ use super::conditions;
 use crate::api::{
     Blueprint, Command, Condition, Deadline, DeadlineName, Duration, FINALIZER, Failure, Lease, LeaseSpec, MicroTime,
     Resource,
-    step::{Answer, Facts},
+    step::{Answer, Facts, Wait},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -88,6 +88,11 @@ pub fn delete(meta: &mut ObjectMeta) {
 
 pub fn done() -> Answer {
     Answer::Done(Facts::default())
+}
+
+/// A step goes on; this is what it waits for, and what a teardown needs by now.
+pub fn waits(why: &str, built: Option<serde_json::Value>) -> Wait {
+    Wait { why: why.into(), built, ..Wait::after(Duration::from_secs(1)) }
 }
 
 pub fn failure(reason: &str) -> Failure {

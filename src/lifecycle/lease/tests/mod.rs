@@ -6,7 +6,9 @@ mod clocks;
 mod command_table;
 mod condition_table;
 mod edits;
+mod health;
 mod holds;
+mod progress;
 mod returns;
 
 use super::*;

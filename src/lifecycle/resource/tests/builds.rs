@@ -177,3 +177,38 @@ fn a_build_has_its_key_and_its_time() {
     assert_eq!(order.step.key, EffectKey::of_resource("uid-of-ci--h1"));
     assert_eq!(order.timeout.as_secs(), 121 - 40);
 }
+
+/// What a build has so far is put on record, and what it waits for is told, and both stand while it goes on.
+#[test]
+fn the_progress_of_a_build_is_on_record() {
+    let mut scene = Scene::reach(State::Building, "", "");
+    let intent = scene.status().built.clone();
+    let some = Some(serde_json::json!({"driver": "webhook", "objects": ["a"]}));
+    let seen = |decision: &Decision<ResourceStatus>| {
+        let status = &decision.status;
+        let (reason, message) = reason_and_message(&status.conditions, "Ready");
+        assert_eq!((reason.as_str(), short(status).as_str()), ("Building", "Pending"));
+        assert!(decision.step.is_some() && decision.events.is_empty(), "it goes on");
+        (message, status.built.clone(), status.failure.is_some())
+    };
+    for (answer, expected) in [
+        (Answer::Again(waits("", None)), ("", &intent, false)),
+        (Answer::Again(waits("a is not ready", some.clone())), ("a is not ready", &some, false)),
+        (Answer::Again(waits("a starts", None)), ("a starts", &some, false)),
+        (Answer::Failed(failure("NoRoute")), ("NoRoute it is", &some, true)),
+        (Answer::Again(waits("a is not ready", None)), ("a is not ready", &some, false)),
+    ] {
+        scene.answer(StepKind::Build, answer.clone());
+        let (message, built, failed) = seen(&scene.pass(at(2)));
+        assert_eq!((message.as_str(), &built, failed), expected, "{answer:?}");
+        // It has been asked again, and has not answered yet.
+        if !failed {
+            scene.reports.clear();
+            let before = scene.status().clone();
+            assert_eq!(scene.pass(at(3)).status, before, "{answer:?}");
+        }
+    }
+    // Its teardown has what there is by then.
+    scene.append(&["Release"], at(4));
+    assert_eq!(scene.status().built, some);
+}

@@ -8,6 +8,7 @@ mod clocks;
 mod command_table;
 mod condition_table;
 mod drains;
+mod health;
 mod teardowns;
 
 use super::*;

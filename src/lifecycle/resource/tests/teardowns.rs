@@ -105,3 +105,25 @@ fn a_teardown_needs_no_blueprint() {
     assert_eq!(decision.step.map(|order| order.step), Some(scene.step(StepKind::TearDownResource)));
     assert_eq!(decision.status.built, Some(serde_json::json!({"driver": "webhook"})), "all it needs is on record");
 }
+
+/// How far a teardown has come shows as it goes on; what it has failed with shows until it says something else.
+#[test]
+fn the_progress_of_a_teardown_is_told() {
+    let some = Some(serde_json::json!({"driver": "webhook", "left": 1}));
+    for (state, answer, expected) in [
+        (State::TearingDown, waits("", None), ("TearingDown", "")),
+        (State::TearingDown, waits("a is still there", some.clone()), ("TearingDown", "a is still there")),
+        (State::Broken, waits("a is still there", None), ("TearingDown", "a is still there")),
+        (State::Failing, waits("", None), ("TeardownFailed", "it failed, and is tried again: NoRoute it is")),
+        (State::Failing, waits("a is still there", None), ("TearingDown", "a is still there")),
+    ] {
+        let mut scene = Scene::reach(state, "", "");
+        let built = answer.built.clone().or(scene.status().built.clone());
+        scene.answer(StepKind::TearDownResource, Answer::Again(answer));
+        let decision = scene.pass(at(LATER));
+        let (reason, message) = reason_and_message(&decision.status.conditions, "TornDown");
+        assert_eq!((reason.as_str(), message.as_str()), expected, "{state:?}");
+        assert_eq!(decision.status.built, built, "{state:?}");
+        assert!(decision.step.is_some() && decision.events.is_empty(), "{state:?}");
+    }
+}
