@@ -401,6 +401,7 @@ pub fn resource_of(kind: &str) -> ApiResource {
         (RBAC.0, RBAC.1, "RoleBinding"),
         (RBAC.0, RBAC.1, "ClusterRole"),
         (RBAC.0, RBAC.1, "ClusterRoleBinding"),
+        ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
         (ADMISSION.0, ADMISSION.1, "MutatingAdmissionPolicy"),
         (ADMISSION.0, ADMISSION.1, "MutatingAdmissionPolicyBinding"),
         (ADMISSION.0, ADMISSION.1, "ValidatingAdmissionPolicy"),
