@@ -300,6 +300,13 @@ fn where_a_candidate_stands() {
         assert_eq!(stands, rung, "{said}");
         assert!(said.starts_with("Blueprint pools/ci ") && said.contains(clause), "{said}");
     }
+    // Of a Blueprint from which nothing can be built nothing is tried again, whatever failed last.
+    let mut unsound = taken.clone();
+    let conditions = &mut unsound.status.get_or_insert_default().conditions;
+    conditions::set(conditions, at(1), "Ready", conditions::Truth::False, "ExpressionTooSlow", "readyWhen: too slow");
+    let hopeless = Candidate { blueprint: &unsound, next_build_at: Some(at(9)), ..failing };
+    let told = "Blueprint pools/ci cannot be built from as it is: readyWhen: too slow";
+    assert_eq!(standing(&lease("l", arm).spec, &hopeless), (Rung::BuildFailing, told.to_owned()));
 }
 
 /// With several candidates the reason nearest to success, and one clause for each.
