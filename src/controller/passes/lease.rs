@@ -138,9 +138,11 @@ pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {
             }
         }
         LeasePhase::Active => {
-            if let Some((held, driver)) = around.bound.as_ref().and_then(|held| Some((held, held.driver.as_ref()?))) {
-                asked.observed = driver.observe(about(around, held, around.lease.attempt())).await;
-                asked.question = super::expiry::question(Some(driver), held.blueprint.as_deref());
+            if let Some(held) = &around.bound {
+                if let Some(driver) = &held.driver {
+                    asked.observed = driver.observe(about(around, held, around.lease.attempt())).await;
+                }
+                asked.question = super::expiry::question(held.driver.as_ref(), held.blueprint.as_deref());
             }
         }
         LeasePhase::Acquired | LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed => {}
