@@ -62,7 +62,8 @@ pub struct BlueprintSpec {
     /// What holds for its resources.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resource: ResourcePolicy,
-    /// The question at a deadline. Not acted on yet.
+    /// The question at a deadline: should this really expire? It is asked of a lease's end while it is active, and of a
+    /// resource's end and idle time; never of `lease.maxTTL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<ExpiryPolicy>,
     /// How it is built: exactly one of `hosts`, `objects`, `workingCopy` and `webhook`.
@@ -238,11 +239,13 @@ pub struct ResourcePolicy {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ExpiryPolicy {
-    /// A CEL expression; where it is true at the deadline it is not expired yet. Not acted on yet.
+    /// A CEL expression over `now`, `resource` and, at the end of a lease, `lease`: where it is true at the deadline nothing
+    /// expires yet, as in `has(lease.spec.heartbeat) && lease.spec.heartbeat == 'busy'`. An error declines nothing; an
+    /// expression over 100 ms makes the Blueprint `Ready=False/ExpressionTooSlow`, and is not run again until it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub unless: Option<String>,
-    /// When a declined deadline is asked again. Default: 1m. Not acted on yet.
+    /// So long after a deadline was declined it is asked again. Default: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Duration>,
 }

@@ -67,8 +67,9 @@ pub struct Interface {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 pub struct Deadline {
     // The clocks of api.md, section 3.
-    /// Which clock this is. Of a Lease: `Queue`, `Activation`, `Lifetime`, `Heartbeat`, `Hold`, `Finished`; of a
-    /// Resource: `Build`, `Age`, `Idle`; of both: `Teardown`, `Asking`.
+    /// Which clock this is. Of a Lease: `Queue`, `Activation`, `Lifetime`, `Hold`, `Finished`; of a Resource: `Build`, `Age`,
+    /// `Idle`; of both: `Teardown`, and `Asking`, when a deadline that was declined is asked about again. (`Heartbeat` is
+    /// counted by each controller for itself, and never told here.)
     pub name: DeadlineName,
     /// The instant; nothing happens before it.
     pub at: MicroTime,
@@ -91,7 +92,7 @@ pub enum DeadlineName {
     Activation,
     /// Lease: its life.
     Lifetime,
-    /// Lease: the user's sign of life. Not acted on yet.
+    /// Lease: the user's sign of life. It is never told in a status, since each controller counts for itself.
     Heartbeat,
     /// Lease: kept for a look after its release.
     Hold,
@@ -105,7 +106,7 @@ pub enum DeadlineName {
     Idle,
     /// Both: one attempt at the teardown.
     Teardown,
-    /// Both: a deadline that was declined is asked again. Not acted on yet.
+    /// Both: a deadline that was declined is asked again.
     Asking,
 }
 

@@ -89,11 +89,12 @@ pub struct LeaseSpec {
     /// gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<MicroTime>,
-    /// Without a change of `heartbeat` for so long the lease is released. Default: none is needed. Not acted on yet.
+    /// Without a change of `heartbeat` for so long the lease is released, also while it waits. Counted from when the controller
+    /// sees the change: after a restart it is late, and never early. Default: none is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == oldSelf", "heartbeatTimeout is immutable; create another lease"))]
     pub heartbeat_timeout: Option<Duration>,
-    /// Any text; each change of it is a sign of life. Not acted on yet.
+    /// Any text; each change of it is a sign of life, where `heartbeatTimeout` asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub heartbeat: Option<String>,
@@ -272,7 +273,8 @@ pub struct LeaseStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::outputs")]
     pub outputs: BTreeMap<String, String>,
-    /// Bookkeeping of the driver. Not used yet.
+    /// Bookkeeping of the driver: what it wants to know again in a later step. Of the drivers that come with Drydock none keeps
+    /// any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::parameters")]
     pub storage: BTreeMap<String, String>,

@@ -201,7 +201,8 @@ pub struct ResourceStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::outputs")]
     pub outputs: BTreeMap<String, String>,
-    /// Bookkeeping of the driver. Not used yet.
+    /// Bookkeeping of the driver: what it wants to know again in a later step. Of the drivers that come with Drydock none keeps
+    /// any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::parameters")]
     pub storage: BTreeMap<String, String>,

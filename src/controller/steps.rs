@@ -297,8 +297,7 @@ pub fn bounded(kind: StepKind, answer: Answer) -> Answer {
         Answer::Done(Facts { storage: Some(storage), .. }) | Answer::Again(Wait { storage: Some(storage), .. })
             if overflows(&storage) =>
         {
-            let message = "the driver's bookkeeping has more than 32 entries, or one of more than 4,096 characters";
-            failed_for_good(kind, "TooMuch", message)
+            failed_for_good(kind, "TooMuch", TOO_MUCH)
         }
         Answer::Again(wait) => Answer::Again(Wait { why: shorten(wait.why, 900), ..wait }),
         Answer::Done(facts) if matches!(kind, StepKind::Build | StepKind::Activate) && is_too_much(&facts) => {
@@ -319,8 +318,11 @@ fn is_too_much(facts: &Facts) -> bool {
     facts.interfaces.len() > 16 || facts.outputs.len() > 32 || facts.outputs.values().any(long)
 }
 
+/// What is said of bookkeeping that a status cannot hold.
+pub const TOO_MUCH: &str = "the driver's bookkeeping has more than 32 entries, or one of more than 4,096 characters";
+
 /// Whether bookkeeping is more than a status holds.
-fn overflows(storage: &Storage) -> bool {
+pub fn overflows(storage: &Storage) -> bool {
     storage.len() > 32 || storage.iter().any(|(k, v)| k.chars().count() > 253 || v.chars().count() > 4096)
 }
 
@@ -345,7 +347,7 @@ async fn attempt(
     let asking = async {
         loop {
             match call(driver, order.step.kind, work.clone()).await {
-                Answer::Again(wait) if wait.built.is_none() && wait.why == work.told => {
+                Answer::Again(wait) if wait.built.is_none() && wait.storage.is_none() && wait.why == work.told => {
                     clock.sleep(wait.after.to_std()).await;
                 }
                 answer => return answer,

@@ -125,8 +125,9 @@ pub trait Driver: Send + Sync {
         false
     }
 
-    /// A lease is about to be granted the resource, or to be dropped from it: what is moved takes effect in that very write.
-    /// It may be called more than once for it, and must have no effect outside.
+    /// A lease is about to be granted the resource, or to be dropped from it: what is moved takes effect in that very write,
+    /// and the work shows the resource as that write will leave it. It may be called more than once for it, and must have
+    /// no effect outside. One that does not answer in a few seconds moves nothing.
     fn hook(&self, kind: HookKind, work: Work) -> BoxFuture<'static, Moves> {
         let _ = (kind, work);
         futures::future::ready(Moves::default()).boxed()

@@ -1,11 +1,14 @@
 //! The question at a deadline: should this really expire? Driver and Blueprint may decline; then it is asked again
 //! (api.md, 3).
 
-use super::deadline;
+use super::{commands, deadline};
 use crate::api::{Deadline, DeadlineName, Duration, MicroTime, step::Verdict};
 
 /// The default of `expiry.retryAfter`.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// So much of why it was declined is told: more would make the status unwritable.
+const MESSAGE: usize = 900;
 
 /// Whether somebody has a say, and what was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,26 +33,42 @@ pub enum Course {
     Ask,
 }
 
-/// What is to be done about a deadline that has come; `limit` is never declined.
+/// A deadline that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// When it came.
+    pub since: MicroTime,
+    /// What is never declined.
+    pub limit: Option<MicroTime>,
+    /// It was set in this very pass: nobody was asked about it yet, though it may have passed long ago.
+    pub is_new: bool,
+}
+
+/// What is to be done about it.
 pub fn course(
     question: &Question,
     recorded: &[Deadline],
     retry_after: Option<Duration>,
-    limit: Option<MicroTime>,
+    overdue: Overdue,
     now: MicroTime,
 ) -> Course {
+    let Overdue { since, limit, is_new } = overdue;
     if limit.is_some_and(|limit| limit <= now) {
         return Course::Expire;
     }
-    let asked = deadline::find(recorded, DeadlineName::Asking).filter(|asking| asking.at > now);
+    let retry_after = retry_after.unwrap_or(RETRY_AFTER);
+    let in_limit = |at: MicroTime| limit.map_or(at, |limit| at.min(limit));
+    // Whoever was asked before it came was asked about another.
+    let is_of_it = |asking: &&Deadline| asking.at > now && asking.at >= in_limit(since.after(retry_after));
+    let asked = deadline::find(recorded, DeadlineName::Asking).filter(is_of_it).filter(|_| !is_new);
     match (question, asked) {
         (Question::Nobody, _) | (Question::Answered(Verdict::Expire), _) => Course::Expire,
-        (_, Some(asking)) => Course::Wait(asking.clone()),
+        (_, Some(asking)) => Course::Wait(Deadline { at: in_limit(asking.at), ..asking.clone() }),
         (Question::Open, None) => Course::Ask,
         (Question::Answered(Verdict::Decline(why)), None) => {
-            let again = now.after(retry_after.unwrap_or(RETRY_AFTER));
-            let at = limit.map_or(again, |limit| again.min(limit));
-            Course::Wait(deadline::entry(DeadlineName::Asking, at, "ExpiryDeclined", why.clone()))
+            let why = commands::shorten(why.clone(), MESSAGE);
+            let at = in_limit(now.after(retry_after));
+            Course::Wait(deadline::entry(DeadlineName::Asking, at, "ExpiryDeclined", why))
         }
     }
 }
@@ -59,25 +78,75 @@ mod tests {
     use super::*;
     use crate::lifecycle::testing::at;
 
+    fn asking(seconds: i64) -> Option<Deadline> {
+        Some(deadline::entry(DeadlineName::Asking, at(seconds), "ExpiryDeclined", "busy"))
+    }
+
+    fn declined() -> Question {
+        Question::Answered(Verdict::Decline("busy".into()))
+    }
+
+    /// It came at 90 s, and it is 100 s.
+    const OVERDUE: fn(Option<i64>) -> Overdue = |limit| Overdue { since: at(90), limit: limit.map(at), is_new: false };
+
+    fn course_of(
+        question: &Question,
+        recorded: Option<Deadline>,
+        retry_after: Option<i64>,
+        overdue: Overdue,
+    ) -> Course {
+        let recorded: Vec<_> = recorded.into_iter().collect();
+        course(question, &recorded, retry_after.map(Duration::from_secs), overdue, at(100))
+    }
+
     #[test]
     fn what_is_done_about_a_deadline_that_has_come() {
-        let declined = || Question::Answered(Verdict::Decline("busy".into()));
-        let asking = |seconds| deadline::entry(DeadlineName::Asking, at(seconds), "ExpiryDeclined", "busy");
-        let minute = Some(Duration::from_secs(60));
+        let wait = |seconds| Course::Wait(asking(seconds).unwrap());
+        let open = Question::Open;
         for (name, question, recorded, retry_after, limit, expected) in [
             ("nobody has a say", Question::Nobody, None, None, None, Course::Expire),
-            ("nobody was asked", Question::Open, None, None, None, Course::Ask),
+            ("nobody was asked", open.clone(), None, None, None, Course::Ask),
             ("nobody objects", Question::Answered(Verdict::Expire), None, None, None, Course::Expire),
-            ("declined, for a minute by default", declined(), None, None, None, Course::Wait(asking(160))),
-            ("declined", declined(), None, Some(Duration::from_secs(5)), None, Course::Wait(asking(105))),
-            ("asked again in time", Question::Open, Some(asking(130)), None, None, Course::Wait(asking(130))),
-            ("its time has come", Question::Open, Some(asking(100)), None, None, Course::Ask),
-            ("nobody has a say any more", Question::Nobody, Some(asking(130)), None, None, Course::Expire),
-            ("the maximum is never declined", declined(), None, minute, Some(at(100)), Course::Expire),
-            ("nor is it asked for beyond it", declined(), None, minute, Some(at(110)), Course::Wait(asking(110))),
+            ("declined, for a minute by default", declined(), None, None, None, wait(160)),
+            ("declined", declined(), None, Some(5), None, wait(105)),
+            ("asked again in time", open.clone(), asking(155), None, None, wait(155)),
+            ("its time has come", open.clone(), asking(100), Some(5), None, Course::Ask),
+            ("nobody has a say any more", Question::Nobody, asking(155), None, None, Course::Expire),
+            ("the maximum is never declined", declined(), None, None, Some(100), Course::Expire),
+            ("not even while it is waited for", open.clone(), asking(155), None, Some(100), Course::Expire),
+            ("nor is it asked for beyond it", declined(), None, None, Some(110), wait(110)),
+            ("which stands", open.clone(), asking(110), None, Some(110), wait(110)),
+            ("and a maximum that was lowered counts", open.clone(), asking(155), None, Some(130), wait(130)),
+            ("who was asked before it came was asked about another", open, asking(149), None, None, Course::Ask),
         ] {
-            let recorded: Vec<_> = recorded.into_iter().collect();
-            assert_eq!(course(&question, &recorded, retry_after, limit, at(100)), expected, "{name}");
+            assert_eq!(course_of(&question, recorded, retry_after, OVERDUE(limit)), expected, "{name}");
         }
+    }
+
+    /// What is set in this pass was asked about by nobody, though it lies before what was.
+    #[test]
+    fn an_end_that_is_new_is_asked_about_anew() {
+        let new = Overdue { since: at(1), is_new: true, ..OVERDUE(None) };
+        assert_eq!(course_of(&Question::Open, asking(155), None, new), Course::Ask);
+        assert_eq!(course_of(&declined(), asking(155), None, new), Course::Wait(asking(160).unwrap()));
+    }
+
+    /// What is recorded after a decline is not asked about before its time: or each pass would ask and write once more.
+    #[test]
+    fn what_was_declined_rests_until_it_is_asked_again() {
+        for (retry_after, limit) in [(None, None), (Some(3600), None), (None, Some(101)), (Some(1), Some(500))] {
+            let Course::Wait(asking) = course_of(&declined(), None, retry_after, OVERDUE(limit)) else { panic!() };
+            for question in [Question::Open, declined()] {
+                let course = course_of(&question, Some(asking.clone()), retry_after, OVERDUE(limit));
+                assert_eq!(course, Course::Wait(asking.clone()), "{retry_after:?} {limit:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_reason_fits_into_a_status() {
+        let long = Question::Answered(Verdict::Decline("ä".repeat(5000)));
+        let Course::Wait(asking) = course_of(&long, None, None, OVERDUE(None)) else { panic!() };
+        assert_eq!(asking.message.chars().count(), MESSAGE);
     }
 }

@@ -146,7 +146,8 @@ impl EventDraft {
         Self { kind: EventKind::Normal, reason: reason.into(), message: message.into() }
     }
 
-    fn warning(reason: &str, message: impl Into<String>) -> Self {
+    /// Something that is wrong.
+    pub fn warning(reason: &str, message: impl Into<String>) -> Self {
         Self { kind: EventKind::Warning, reason: reason.into(), message: message.into() }
     }
 }

@@ -12,8 +12,8 @@ use crate::{
 };
 use drydock::{
     api::{
-        Duration as Length, Failure, Interface,
-        step::{Answer, EffectKey, Facts, StepKind, Wait},
+        Blueprint, Duration as Length, Failure, Interface,
+        step::{Answer, EffectKey, Facts, HookKind, Moves, StepKind, Storage, Verdict, Wait},
     },
     controller::{self, clock::SystemClock, options::Options},
     driver::{Driver, Drivers, Work},
@@ -69,6 +69,22 @@ pub enum Mood {
 
 use Mood::{Again, Fails, FailsForGood, Hangs, Takes, Works};
 
+/// What the world's driver says to a deadline that has come.
+#[derive(Clone, Copy, Debug)]
+pub enum Says {
+    /// It may be kept.
+    Yes,
+    /// Not yet, with these words.
+    No(&'static str),
+    /// Nothing, ever.
+    Nothing,
+    /// It panics.
+    Panics,
+}
+
+/// What the driver moves as a lease comes or goes: by what it is shown.
+pub type Hook = fn(HookKind, &Work) -> Moves;
+
 /// One call of a driver's step.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -78,6 +94,8 @@ pub struct Call {
     pub key: EffectKey,
     /// The version of the object that the step is of, as the driver was given it.
     pub rests_on: Option<u64>,
+    /// The driver's bookkeeping, as it was given to it.
+    pub books: Storage,
     /// When it began.
     pub began: Instant,
     /// When it ended, and how.
@@ -109,6 +127,16 @@ struct State {
     /// What was torn down, and when first: whatever is asked under such a key does nothing any more.
     removed: BTreeMap<EffectKey, Instant>,
     calls: Vec<Call>,
+    /// What a step has put into its books when it answers.
+    stores: BTreeMap<StepKind, Storage>,
+    /// Whether it has a say at deadlines, and what it says.
+    says: Option<Says>,
+    /// What it was asked about there.
+    asked: Vec<EffectKey>,
+    /// What it moves as leases come and go, where it wants to be told.
+    hook: Option<Hook>,
+    hook_hangs: bool,
+    hooked: Vec<(HookKind, EffectKey)>,
     /// What must not happen, and did.
     wrong: Vec<String>,
     /// What must not happen either, unless two controllers are at it.
@@ -130,6 +158,64 @@ impl World {
     /// The calls of a step so far.
     pub fn calls(&self, kind: StepKind) -> Vec<Call> {
         self.state.lock().unwrap().calls.iter().filter(|call| call.kind == kind).cloned().collect()
+    }
+
+    /// What a step puts into its books from now on, whenever it answers.
+    pub fn stores(&self, kind: StepKind, storage: Storage) {
+        self.state.lock().unwrap().stores.insert(kind, storage);
+    }
+
+    /// What the driver says from now on to a deadline that has come.
+    pub fn says(&self, says: Says) {
+        self.state.lock().unwrap().says = Some(says);
+    }
+
+    /// What it was asked about at deadlines, so far.
+    pub fn asked(&self) -> Vec<EffectKey> {
+        self.state.lock().unwrap().asked.clone()
+    }
+
+    /// The driver wants to be told as leases come and go. To be said before the controller starts.
+    pub fn hooks(&self, hook: Hook) {
+        self.state.lock().unwrap().hook = Some(hook);
+    }
+
+    /// Whether hooks answer from now on.
+    pub fn hooks_hang(&self, hang: bool) {
+        self.state.lock().unwrap().hook_hangs = hang;
+    }
+
+    /// What it was told so far.
+    pub fn hooked(&self) -> Vec<(HookKind, EffectKey)> {
+        self.state.lock().unwrap().hooked.clone()
+    }
+
+    fn verdict(&self, key: EffectKey) -> BoxFuture<'static, Verdict> {
+        let says = {
+            let mut state = self.state.lock().unwrap();
+            state.asked.push(key);
+            state.says
+        };
+        self.news.send_replace(());
+        match says {
+            Some(Says::No(why)) => futures::future::ready(Verdict::Decline(why.into())).boxed(),
+            Some(Says::Nothing) => futures::future::pending().boxed(),
+            Some(Says::Panics) => panic!("as the story wants it"),
+            Some(Says::Yes) | None => futures::future::ready(Verdict::Expire).boxed(),
+        }
+    }
+
+    fn tell_hook(&self, kind: HookKind, work: &Work) -> BoxFuture<'static, Moves> {
+        let mut state = self.state.lock().unwrap();
+        state.hooked.push((kind, work.key.clone()));
+        let (hook, hangs) = (state.hook, state.hook_hangs);
+        drop(state);
+        self.news.send_replace(());
+        match hook {
+            _ if hangs => futures::future::pending().boxed(),
+            Some(hook) => futures::future::ready(hook(kind, work)).boxed(),
+            None => futures::future::ready(Moves::default()).boxed(),
+        }
     }
 
     /// Waits until a step was begun so often in all, and gives the last call.
@@ -203,7 +289,16 @@ impl World {
         if making && !state.removed.contains_key(&work.key) {
             state.there.insert(work.key.clone());
         }
-        let call = Call { kind, key: work.key.clone(), rests_on, began: Instant::now(), ended: None };
+        let books = match kind {
+            StepKind::Build | StepKind::TearDownResource => {
+                work.resource.as_ref().and_then(|r| r.status.as_ref()).map(|s| &s.storage)
+            }
+            StepKind::Activate | StepKind::TearDownLease => {
+                work.lease.as_ref().and_then(|l| l.status.as_ref()).map(|s| &s.storage)
+            }
+        };
+        let books = books.cloned().unwrap_or_default();
+        let call = Call { kind, key: work.key.clone(), rests_on, books, began: Instant::now(), ended: None };
         state.calls.push(call);
         let number = state.calls.len() - 1;
         drop(state);
@@ -225,7 +320,8 @@ impl World {
                 }
                 Again(milliseconds) => {
                     under.end(End::NotDone);
-                    return Answer::Again(Wait::after(Length::from_millis(milliseconds)));
+                    let storage = self.state.lock().unwrap().stores.get(&kind).cloned();
+                    return Answer::Again(Wait { storage, ..Wait::after(Length::from_millis(milliseconds)) });
                 }
                 Fails(why) => {
                     under.end(End::NotDone);
@@ -239,7 +335,8 @@ impl World {
         }
         self.finish(kind, &work);
         under.end(End::Done);
-        Answer::Done(facts(kind, &work))
+        let storage = self.state.lock().unwrap().stores.get(&kind).cloned();
+        Answer::Done(Facts { storage, ..facts(kind, &work) })
     }
 
     fn finish(&self, kind: StepKind, work: &Work) {
@@ -373,6 +470,22 @@ impl Driver for InWorld {
 
     fn tear_down_resource(&self, work: Work) -> BoxFuture<'static, Answer> {
         self.0.clone().step(StepKind::TearDownResource, work).boxed()
+    }
+
+    fn has_say(&self, _: &Blueprint) -> bool {
+        self.0.state.lock().unwrap().says.is_some()
+    }
+
+    fn should_expire(&self, work: Work) -> BoxFuture<'static, Verdict> {
+        self.0.verdict(work.key)
+    }
+
+    fn has_hooks(&self) -> bool {
+        self.0.state.lock().unwrap().hook.is_some()
+    }
+
+    fn hook(&self, kind: HookKind, work: Work) -> BoxFuture<'static, Moves> {
+        self.0.tell_hook(kind, &work)
     }
 }
 

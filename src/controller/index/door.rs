@@ -401,7 +401,7 @@ impl Index {
         }
         let id = uid(&blueprint.metadata).to_owned();
         self.blueprint_uids.insert(id.clone(), key.clone());
-        let policy = |b: &Blueprint| b.spec.lease.clone();
+        let policy = |b: &Blueprint| (b.spec.lease.clone(), b.spec.expiry.clone());
         let policy_changed = known.as_deref().is_some_and(|known| policy(known) != policy(&blueprint));
         let mut pool = Pool::new(Arc::new(blueprint));
         // A restart does not forget that builds fail; an edit of the spec does.

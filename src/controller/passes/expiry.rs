@@ -8,9 +8,14 @@ use crate::{
     expression::{Binding, Bindings, EvaluationError},
     lifecycle::{asking::Question, uid},
 };
+use futures::{
+    FutureExt as _,
+    future::{Either, select},
+};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -43,11 +48,14 @@ pub fn question(driver: Option<&Arc<dyn Driver>>, blueprint: Option<&Blueprint>)
 /// Asks whether a deadline that has come is to be kept: of the lease, where the work is about one, else of the resource.
 pub async fn ask(shell: &Arc<Shell>, driver: Option<&Arc<dyn Driver>>, blueprint: &Blueprint, work: Work) -> Verdict {
     if let Some(driver) = driver.filter(|driver| driver.has_say(blueprint)) {
-        let answer = futures::future::select(driver.should_expire(work.clone()), shell.clock.sleep(TIMEOUT)).await;
-        match answer {
-            futures::future::Either::Left((Verdict::Decline(why), _)) => return Verdict::Decline(why),
-            futures::future::Either::Left((Verdict::Expire, _)) => {}
-            futures::future::Either::Right(_) => tracing::warn!(driver = driver.name(), "no answer to should_expire"),
+        // One that panics must not keep its environments for ever.
+        let asked = async { driver.should_expire(work.clone()).await };
+        let asked = std::pin::pin!(AssertUnwindSafe(asked).catch_unwind());
+        match select(asked, shell.clock.sleep(TIMEOUT)).await {
+            Either::Left((Ok(Verdict::Decline(why)), _)) => return Verdict::Decline(why),
+            Either::Left((Ok(Verdict::Expire), _)) => {}
+            Either::Left((Err(_), _)) => tracing::warn!(driver = driver.name(), "should_expire panicked"),
+            Either::Right(_) => tracing::warn!(driver = driver.name(), "no answer to should_expire"),
         }
     }
     match evaluate(shell, blueprint, work.resource.as_deref(), work.lease.as_deref()).await {
@@ -62,30 +70,24 @@ async fn evaluate(
     resource: Option<&Resource>,
     lease: Option<&Lease>,
 ) -> Option<bool> {
-    let id = uid(&blueprint.metadata);
-    let generation = blueprint.metadata.generation;
-    if super::super::lock(&shell.too_slow).get(id) == Some(&generation) {
+    if was_too_slow(shell, blueprint).is_some() {
         return None;
     }
     let expression = shell.drivers.evaluator().parse(unless(blueprint)?).await.ok()?;
     let mut bindings = Bindings::new();
     bindings.insert("now".into(), Binding::Timestamp(shell.clock.now().timestamp()));
-    let mut bind = |name: &str, value: serde_json::Result<Value>| {
-        if let Ok(value) = value {
-            bindings.insert(name.to_owned(), Binding::Json(value));
-        }
-    };
+    let mut bind = |name: &str, value| bindings.insert(name.to_owned(), Binding::Json(value));
     if let Some(resource) = resource {
-        bind("resource", serde_json::to_value(resource));
+        bind("resource", known(resource));
     }
     if let Some(lease) = lease {
-        bind("lease", serde_json::to_value(lease));
+        bind("lease", known(lease));
     }
     match shell.drivers.evaluator().evaluate(vec![expression], Arc::new(bindings)).await.pop()? {
         Ok(value) => value.as_bool(),
         Err(error) => {
             if error == EvaluationError::TooSlow {
-                super::super::lock(&shell.too_slow).insert(id.to_owned(), generation);
+                remember(shell, blueprint);
                 shell.trigger(Key::Blueprint(super::ObjectKey::of(&blueprint.metadata)));
             }
             tracing::warn!(blueprint = %super::ObjectKey::of(&blueprint.metadata), "{HERE}: {error}");
@@ -94,18 +96,40 @@ async fn evaluate(
     }
 }
 
-/// What is wrong with a Blueprint's expression: the reason, and a sentence.
-pub async fn check(shell: &Arc<Shell>, blueprint: &Blueprint) -> Option<(&'static str, String)> {
-    let source = unless(blueprint)?;
+/// An object as the expression sees it: without its queue and ledger, and what only its driver reads, which alone may be
+/// more than is evaluated over.
+fn known<K: serde::Serialize>(object: &K) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    for (part, fields) in [("spec", &["commands"][..]), ("status", &["commands", "built", "storage"])] {
+        if let Some(part) = value.get_mut(part).and_then(Value::as_object_mut) {
+            part.retain(|field, _| !fields.contains(&field.as_str()));
+        }
+    }
+    value
+}
+
+fn remember(shell: &Shell, blueprint: &Blueprint) {
+    super::super::lock(&shell.too_slow).insert(uid(&blueprint.metadata).to_owned(), blueprint.metadata.generation);
+}
+
+/// What was told, where the expression was too slow: it is not run again until the Blueprint changes, nor after a restart.
+fn was_too_slow(shell: &Shell, blueprint: &Blueprint) -> Option<String> {
     let generation = blueprint.metadata.generation;
     let status = blueprint.status.as_ref().filter(|status| status.observed_generation == generation);
     let told = status.and_then(|s| s.conditions.iter().find(|c| c.type_ == "Ready" && c.reason == "ExpressionTooSlow"));
     if let Some(told) = told.filter(|told| told.message.starts_with(HERE)) {
-        super::super::lock(&shell.too_slow).insert(uid(&blueprint.metadata).to_owned(), generation);
-        return Some(("ExpressionTooSlow", told.message.clone()));
+        return Some(told.message.clone());
     }
-    if super::super::lock(&shell.too_slow).get(uid(&blueprint.metadata)) == Some(&generation) {
-        return Some(("ExpressionTooSlow", format!("{HERE}: {}", EvaluationError::TooSlow)));
+    let known = super::super::lock(&shell.too_slow).get(uid(&blueprint.metadata)) == Some(&generation);
+    known.then(|| format!("{HERE}: {}", EvaluationError::TooSlow))
+}
+
+/// What is wrong with a Blueprint's expression: the reason, and a sentence.
+pub async fn check(shell: &Arc<Shell>, blueprint: &Blueprint) -> Option<(&'static str, String)> {
+    let source = unless(blueprint)?;
+    if let Some(told) = was_too_slow(shell, blueprint) {
+        remember(shell, blueprint);
+        return Some(("ExpressionTooSlow", told));
     }
     match shell.drivers.evaluator().parse(source).await {
         Err(invalid) => Some(("InvalidExpression", format!("{HERE}: {invalid}"))),

@@ -157,8 +157,8 @@ pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {
             }
         }
         LeasePhase::Active => {
-            if let Some((held, driver)) = around.bound.as_ref().and_then(|held| Some((held, held.driver.as_ref()?))) {
-                asked.question = super::expiry::question(Some(driver), held.blueprint.as_deref());
+            if let Some(held) = &around.bound {
+                asked.question = super::expiry::question(held.driver.as_ref(), held.blueprint.as_deref());
             }
         }
         LeasePhase::Acquired | LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed => {}

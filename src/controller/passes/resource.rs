@@ -3,16 +3,18 @@
 use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
 use crate::{
     api::{
-        Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
+        Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, ResourceStatus,
         step::{EffectKey, HookCall, Moves, Observed, Report, StepKind, Verdict},
     },
     controller::{
         index::ResourceAround,
+        steps::{TOO_MUCH, overflows},
         writer::{Ours, in_time},
     },
     driver::{Driver, Work},
-    lifecycle::{Read, StepOrder, asking::Question, commands, has_finalizer, is_deleting, resource, uid},
+    lifecycle::{EventDraft, Read, StepOrder, asking::Question, commands, has_finalizer, is_deleting, resource, uid},
 };
+use futures::FutureExt as _;
 use kube::{
     Api,
     api::{ListParams, ObjectList},
@@ -20,6 +22,7 @@ use kube::{
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
     sync::Arc,
 };
 
@@ -101,7 +104,7 @@ async fn rounds(
         decision.wake = decision.wake.into_iter().chain(look_again).min();
         if !decision.reads.is_empty() {
             for wanted in &decision.reads {
-                look(shell, &around, wanted, &mut known).await?;
+                look(shell, &around, wanted, &decision.status, &mut known).await?;
             }
             if matches!(known.blueprint, Some(BlueprintFact::NotYetOurs)) {
                 return Ok(Some(shell.soon(AGAIN)));
@@ -229,7 +232,14 @@ fn about(key: EffectKey, around: &ResourceAround, known: &Known) -> Work {
     Work { key, resource: Some(around.held.resource.clone()), blueprint, lease: None, told: String::new() }
 }
 
-async fn look(shell: &Arc<Shell>, around: &ResourceAround, wanted: &Read, known: &mut Known) -> Result<(), PassError> {
+/// Finds out what a pass must be told; `next` is the status that it has come to without.
+async fn look(
+    shell: &Arc<Shell>,
+    around: &ResourceAround,
+    wanted: &Read,
+    next: &ResourceStatus,
+    known: &mut Known,
+) -> Result<(), PassError> {
     let resource = &around.held.resource;
     let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
     match wanted {
@@ -283,17 +293,28 @@ async fn look(shell: &Arc<Shell>, around: &ResourceAround, wanted: &Read, known:
         Read::Hook(call) => {
             let driver = around.held.driver.as_ref().ok_or(PassError::NoDriver)?;
             let lease = call.key.lease.as_ref().and_then(|(lease, _)| super::super::lock(&shell.index).lease(lease));
-            let work = Work { lease, ..about(call.key.clone(), around, known) };
-            let moves = tokio::time::timeout(super::FREE_STEP, driver.hook(call.kind, work)).await;
-            let moves = moves.unwrap_or_else(|_| {
-                tracing::warn!(driver = driver.name(), "no answer from a hook: nothing is moved");
-                Moves::default()
-            });
-            known.hooks.insert(call.clone(), moves);
+            let resource = Some(Arc::new(Resource { status: Some(next.clone()), ..(**resource).clone() }));
+            let work = Work { lease, resource, ..about(call.key.clone(), around, known) };
+            known.hooks.insert(call.clone(), hook(shell, around, driver, call, work).await);
         }
         Read::BoundResource => return Err(PassError::Unsettled),
     }
     Ok(())
+}
+
+/// What a hook wants moved: nothing, where it does not answer, or wants more than a status holds; for the grant, or the end of
+/// the claim, must not hang on it.
+async fn hook(shell: &Shell, around: &ResourceAround, driver: &Arc<dyn Driver>, call: &HookCall, work: Work) -> Moves {
+    let asked = AssertUnwindSafe(async { driver.hook(call.kind, work).await }).catch_unwind();
+    let why = match tokio::time::timeout(super::FREE_STEP, asked).await {
+        Ok(Ok(Moves { storage: Some(storage), .. })) if overflows(&storage) => TOO_MUCH,
+        Ok(Ok(moves)) => return moves,
+        Ok(Err(_)) => "the driver panicked",
+        Err(_) => "the driver did not answer",
+    };
+    let told = EventDraft::warning("HookFailed", format!("{:?}: {why}; nothing is moved", call.kind));
+    shell.events.publish("Resource", &around.held.resource.metadata, vec![told]);
+    Moves::default()
 }
 
 /// R2: no lease that is not destroyed refers to this name under another UID.

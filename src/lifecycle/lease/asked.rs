@@ -185,7 +185,7 @@ impl Pass<'_> {
     }
 
     /// The latest end that `maxTTL` allows, of a lease that is active.
-    fn limit(&self) -> Option<MicroTime> {
+    pub(super) fn limit(&self) -> Option<MicroTime> {
         Some(self.next.activated_at?.after(self.policy.max_ttl?))
     }
 

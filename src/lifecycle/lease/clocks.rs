@@ -5,7 +5,7 @@ use crate::{
     api::{DeadlineName, LeasePhase, MicroTime},
     lifecycle::{
         Read, Urgency,
-        asking::{Course, course},
+        asking::{Course, Overdue, course},
     },
 };
 
@@ -38,13 +38,7 @@ impl Pass<'_> {
                     self.release("Expired", "its end came before it was active", None);
                 }
             }
-            LeasePhase::Active => {
-                let end = self.end();
-                let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 30 } else { 0 });
-                if end.at.is_some_and(|at| at <= now.after(early)) && !end.follows_resource {
-                    self.end_has_come(&end.message);
-                }
-            }
+            LeasePhase::Active => self.own_end(),
             LeasePhase::Released => {
                 if self.held_until().is_some_and(|at| at <= now) {
                     self.end_hold();
@@ -58,13 +52,12 @@ impl Pass<'_> {
     /// Each change of `spec.heartbeat` that is seen is a sign of life. That is kept by each process for itself: a restart
     /// begins anew, late and never early; and who has not seen the last one cannot write on the version that has it.
     fn heartbeat_is_lost(&mut self) -> bool {
-        let (Some(timeout), Some(seen)) = (self.lease.spec.heartbeat_timeout, self.around.heartbeat_seen) else {
+        let (Some(timeout), Some(at)) = (self.lease.spec.heartbeat_timeout, self.heartbeat_deadline()) else {
             return false;
         };
         if self.is_over() {
             return false;
         }
-        let at = seen.after(timeout);
         if at > self.now {
             self.wakes.push(at);
             return false;
@@ -73,11 +66,27 @@ impl Pass<'_> {
         true
     }
 
-    /// `maxTTL` is never declined.
-    fn end_has_come(&mut self, message: &str) {
-        let limit = self.policy.max_ttl.zip(self.next.activated_at).map(|(max, activated)| activated.after(max));
-        match course(&self.around.question, &self.on_record.deadlines, self.retry_after, limit, self.now) {
-            Course::Expire => self.release("Expired", &format!("its end has come: {message}"), None),
+    pub(super) fn heartbeat_deadline(&self) -> Option<MicroTime> {
+        Some(self.around.heartbeat_seen?.after(self.lease.spec.heartbeat_timeout?))
+    }
+
+    /// An end that is its resource's is the resource's to act on, whose answer moves both. One of its own that comes while
+    /// that of the resource is declined is acted on all the same; and `maxTTL` is never declined.
+    fn own_end(&mut self) {
+        let own = self.end_by(&self.lease.spec, None);
+        let Some(at) = own.at else { return };
+        let limit = self.limit();
+        let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 30 } else { 0 });
+        if at > self.now.after(early) {
+            return self.wakes.push(at);
+        }
+        let is_the_resources = self.bound.and_then(|r| r.status.as_ref()?.expires_at) == Some(at);
+        if is_the_resources && limit.is_none_or(|limit| limit > self.now) {
+            return self.wakes.extend(limit);
+        }
+        let overdue = Overdue { since: at, limit, is_new: self.next.wish != self.on_record.wish };
+        match course(&self.around.question, &self.on_record.deadlines, self.retry_after, overdue, self.now) {
+            Course::Expire => self.release("Expired", &format!("its end has come: {}", own.message), None),
             Course::Wait(asking) => self.declined = Some(asking),
             Course::Ask => self.reads.push(Read::Expiry),
         }

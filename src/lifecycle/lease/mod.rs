@@ -254,7 +254,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Where the Blueprint is not seen an active lease does not outlive the end that was told: what it allows is unknown.
-    fn end_by(&self, spec: &LeaseSpec, age: Option<MicroTime>) -> End {
+    pub(super) fn end_by(&self, spec: &LeaseSpec, age: Option<MicroTime>) -> End {
         let end = deadline::lifetime(spec, &self.next, &self.policy, age);
         let told = deadline::find(&self.on_record.deadlines, DeadlineName::Lifetime)
             .filter(|told| end.at.is_none_or(|at| at > told.at));
@@ -368,6 +368,7 @@ impl<'a> Pass<'a> {
         self.next.built = Some(granted.intent.clone());
         // What an earlier activation failed with is no news of this one.
         self.next.failure = None;
+        self.next.storage.clear();
         self.phase = LeasePhase::Acquired;
         self.next.acquired_at = Some(self.now);
         self.next.queue_position = None;
@@ -379,7 +380,8 @@ impl<'a> Pass<'a> {
     fn may_be_served(&self) -> bool {
         let queue_over = queue::queue_end(self.lease, self.now)
             .is_some_and(|at| at <= self.now && !queue::gives_up_at_once(self.lease));
-        !queue_over && self.end().at.is_none_or(|at| at > self.now)
+        let silent = self.heartbeat_deadline().is_some_and(|at| at <= self.now);
+        !queue_over && !silent && self.end().at.is_none_or(|at| at > self.now)
     }
 
     /// L5: the bound resource is seen over, or a quorum read says that it is gone. Absent from the cache alone: nothing

@@ -131,6 +131,7 @@ impl Pass<'_> {
         self.next.resource_ref = None;
         self.next.acquired_at = None;
         self.next.built = None;
+        self.next.storage.clear();
         self.next.interfaces.clear();
         self.next.outputs.clear();
         self.next.attempt += i64::from(!bug!(SameAttempt));

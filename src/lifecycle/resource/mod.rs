@@ -8,14 +8,14 @@ mod tests;
 
 use super::{
     Decision, EventDraft, MetadataChange, Read, StepOrder, Urgency,
-    asking::{Course, Question, course},
+    asking::{Course, Overdue, Question, course},
     conditions::{self, Truth},
     deadline, has_finalizer, health, is_deleting,
     pool::{self, IdleClock, SlotState},
     report_of, teardown, uid,
 };
 use crate::api::{
-    Blueprint, Claim, Deadline, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus,
+    Blueprint, Claim, Deadline, Failure, Lease, MicroTime, Resource, ResourcePhase, ResourceStatus, Wish,
     blueprint::{LeasePolicy, Recycle, ResourcePolicy},
     step::{Answer, EffectKey, FreeSteps, HookCall, HookKind, Moves, Observed, Report, Step, StepKind},
 };
@@ -245,9 +245,14 @@ impl<'a> Pass<'a> {
         let Some(answers) = self.around.hooks else { return };
         let call = HookCall { kind, key: EffectKey::of_claim(uid(&self.resource.metadata), claim) };
         match answers.get(&call) {
+            // One after the other: each sees what those before it have moved.
+            None if self.reads.iter().any(|read| matches!(read, Read::Hook(_))) => {}
             None => self.reads.push(Read::Hook(call)),
             Some(Moves { expires, storage }) => {
-                self.next.wish = expires.or(self.next.wish);
+                // What is over has no end to be moved.
+                if let Some(Wish { at, .. }) = expires.filter(|_| !self.is_over()) {
+                    self.next.wish = Some(Wish { at, never: at.is_none().then_some(true) });
+                }
                 self.store(storage);
             }
         }
@@ -322,32 +327,41 @@ impl<'a> Pass<'a> {
             return;
         }
         let early = crate::api::Duration::from_secs(if bug!(EarlyTimer) { 30 } else { 0 });
-        if self.age().is_some_and(|at| at <= now.after(early)) && self.may_expire() {
+        if let Some(at) = self.age().filter(|at| *at <= now.after(early))
+            && self.may_expire(Overdue { since: at, limit: None, is_new: self.next.wish != self.on_record.wish })
+        {
             return self.release("Expired", "its end has come");
         }
         if self.phase == ResourcePhase::Pending && self.build_deadline() <= now {
             self.over(ResourcePhase::Broken, "BuildTimeout", "it was not built in time");
         }
-        let idle = self.phase == ResourcePhase::Active && self.idle_deadline().is_some_and(|at| at <= now);
-        if idle && self.may_expire() {
+        if let Some(at) = self.idle_deadline().filter(|at| *at <= now && self.phase == ResourcePhase::Active)
+            && self.may_expire(Overdue { since: at, limit: None, is_new: false })
+        {
             self.release("IdleTimeout", "nobody has held it for resource.idleTTL of the Blueprint");
         }
     }
 
     /// Whether nobody who has a say declines.
-    fn may_expire(&mut self) -> bool {
+    fn may_expire(&mut self, overdue: Overdue) -> bool {
         if self.phase != ResourcePhase::Active {
             return true;
         }
         let retry_after = self.blueprint.and_then(|b| b.spec.expiry.as_ref()?.retry_after);
-        match course(&self.around.question, &self.on_record.deadlines, retry_after, None, self.now) {
+        match course(&self.around.question, &self.on_record.deadlines, retry_after, overdue, self.now) {
             Course::Expire => true,
             Course::Wait(asking) => {
-                self.declined = Some(asking);
+                // Where both have come, the answer of this pass is the one that counts.
+                if self.declined.as_ref().is_none_or(|declined| declined.at < asking.at) {
+                    self.declined = Some(asking);
+                }
                 false
             }
             Course::Ask => {
-                self.reads.push(Read::Expiry);
+                // It is one question, whichever of its clocks has run out.
+                if !self.reads.contains(&Read::Expiry) {
+                    self.reads.push(Read::Expiry);
+                }
                 false
             }
         }
@@ -406,7 +420,10 @@ impl<'a> Pass<'a> {
         let Some(blueprint) = self.blueprint else { return };
         let deleting = is_deleting(&self.resource.metadata);
         let lost = health::is_lost(&self.next.conditions);
-        if self.phase != ResourcePhase::Active || deleting || lost || !pool::grants(blueprint, self.around.slot) {
+        // One that is past its Age, and was not to go, is nobody's new one: it may go at any time.
+        let past = self.age().is_some_and(|at| at <= self.now);
+        let grants = !deleting && !lost && !past && pool::grants(blueprint, self.around.slot);
+        if self.phase != ResourcePhase::Active || !grants {
             return;
         }
         let once = self.lease_policy.recycle == Recycle::Destroy;

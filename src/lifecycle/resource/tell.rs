@@ -69,7 +69,9 @@ impl Pass<'_> {
                 let at = self.idle_deadline();
                 deadlines
                     .extend(at.map(|at| deadline::entry(DeadlineName::Idle, at, "IdleTimeout", "nobody holds it")));
-                deadlines.extend(self.declined.take());
+                // Its clocks may have been stopped or moved since: by a grant, or by what the driver says to it.
+                let overdue = self.age().into_iter().chain(at).any(|at| at <= self.now);
+                deadlines.extend(self.declined.take().filter(|_| overdue));
             }
             ResourcePhase::Released | ResourcePhase::Broken => {
                 let order = self.step.as_ref().filter(|_| self.next.claims.is_empty());

@@ -6,16 +6,19 @@ mod clocks;
 mod command_table;
 mod condition_table;
 mod edits;
+mod expiry;
 mod health;
+mod heartbeats;
 mod holds;
 mod progress;
 mod returns;
+mod storage;
 
 use super::*;
 use crate::{
     api::{
         Claim,
-        step::{Answer, EffectKey, Facts, Step, StepKind},
+        step::{Answer, EffectKey, Facts, Step, StepKind, Verdict},
     },
     lifecycle::{EventKind, testing::*},
 };
@@ -33,7 +36,11 @@ pub struct Scene {
     pub waiting: Waiting,
     pub reports: Vec<Report>,
     pub observed: Option<Observed>,
+    /// Whether anybody has a say at a deadline, and what is answered there.
     pub question: Question,
+    pub says: Verdict,
+    /// How often it was asked.
+    pub asked: usize,
     pub heartbeat_seen: Option<MicroTime>,
 }
 
@@ -102,8 +109,16 @@ impl Scene {
             reports: Vec::new(),
             observed: None,
             question: Question::Nobody,
+            says: Verdict::Expire,
+            asked: 0,
             heartbeat_seen: None,
         }
+    }
+
+    /// Somebody has a say at its deadlines, and says no; `None`: says nothing against it.
+    pub fn declines(&mut self, why: Option<&str>) {
+        self.question = Question::Open;
+        self.says = why.map_or(Verdict::Expire, |why| Verdict::Decline(why.into()));
     }
 
     /// With a driver that has no effects outside.
@@ -186,18 +201,26 @@ impl Scene {
         for report in self.reports.iter_mut().filter(|r| r.failures > 0) {
             report.retry_at.get_or_insert(now.after(crate::lifecycle::deadline::retry_after(report.failures)));
         }
-        let sight = self.sight;
+        let (sight, question) = (self.sight, self.question.clone());
         for _ in 0..10 {
             let decision = self.decide(now);
-            if !decision.reads.is_empty() {
-                self.sight = Sight::Confirmed;
-                continue;
+            match decision.reads.first() {
+                None => {}
+                Some(Read::Expiry) => {
+                    self.asked += 1;
+                    self.question = Question::Answered(self.says.clone());
+                    continue;
+                }
+                Some(_) => {
+                    self.sight = Sight::Confirmed;
+                    continue;
+                }
             }
             if let Some(order) = decision.step.as_ref().filter(|order| self.free.contains(order.step.kind)) {
                 self.reports.push(Report { step: order.step.clone(), answer: done(), failures: 0, retry_at: None });
                 continue;
             }
-            self.sight = sight;
+            (self.sight, self.question) = (sight, question);
             self.lease.status = Some(decision.status.clone());
             return decision;
         }

@@ -8,12 +8,19 @@ mod clocks;
 mod command_table;
 mod condition_table;
 mod drains;
+mod expiry;
 mod health;
+mod hooks;
+mod storage;
 mod teardowns;
 
 use super::*;
 use crate::{
-    api::{DeadlineName, LeasePhase, lease::ResourceRef, step::Facts},
+    api::{
+        DeadlineName, LeasePhase,
+        lease::ResourceRef,
+        step::{Facts, Verdict},
+    },
     lifecycle::{EventKind, testing::*},
 };
 use std::collections::BTreeMap;
@@ -36,8 +43,15 @@ pub struct Scene {
     pub intent: Option<serde_json::Value>,
     pub reports: Vec<Report>,
     pub observed: Option<Observed>,
+    /// Whether anybody has a say at a deadline, and what is answered there.
     pub question: Question,
+    pub says: Verdict,
+    /// How often it was asked.
+    pub asked: usize,
+    /// What was answered to hooks in this pass; `None`: the driver has none.
     pub hooks: Option<BTreeMap<HookCall, Moves>>,
+    /// What hooks move, by what the pass has come to without.
+    pub moves: fn(HookKind, &ResourceStatus) -> Moves,
 }
 
 /// Something that happens to a resource, or to what it sees.
@@ -108,8 +122,17 @@ impl Scene {
             reports: Vec::new(),
             observed: None,
             question: Question::Nobody,
+            says: Verdict::Expire,
+            asked: 0,
             hooks: None,
+            moves: |_, _| Moves::default(),
         }
+    }
+
+    /// Somebody has a say at its deadlines, and says no; `None`: says nothing against it.
+    pub fn declines(&mut self, why: Option<&str>) {
+        self.question = Question::Open;
+        self.says = why.map_or(Verdict::Expire, |why| Verdict::Decline(why.into()));
     }
 
     /// With a driver that has no effects outside.
@@ -188,7 +211,9 @@ impl Scene {
         for report in self.reports.iter_mut().filter(|r| r.failures > 0) {
             report.retry_at.get_or_insert(now.after(crate::lifecycle::deadline::retry_after(report.failures)));
         }
-        let (sight, slot_is_clear) = (self.sight, self.slot_is_clear);
+        let (sight, slot_is_clear, question) = (self.sight, self.slot_is_clear, self.question.clone());
+        // Whoever made an earlier pass has told nobody what it was answered.
+        self.hooks.iter_mut().for_each(BTreeMap::clear);
         for _ in 0..10 {
             let decision = self.decide(now);
             match decision.reads.first() {
@@ -197,6 +222,15 @@ impl Scene {
                 Some(Read::ClaimedLease { uid }) => {
                     let lease = lease(uid.trim_start_matches("uid-of-"), "");
                     self.leases.insert(uid.clone(), Holder::Seen(Box::new(lease)));
+                }
+                Some(Read::Expiry) => {
+                    self.asked += 1;
+                    self.question = Question::Answered(self.says.clone());
+                }
+                Some(Read::Hook(call)) => {
+                    assert_eq!(decision.reads.len(), 1, "one after the other: {:?}", decision.reads);
+                    let moves = (self.moves)(call.kind, &decision.status);
+                    self.hooks.get_or_insert_default().insert(call.clone(), moves);
                 }
                 Some(other) => panic!("a resource reads no {other:?}"),
                 None => match decision.step.as_ref().filter(|order| self.free.contains(order.step.kind)) {
@@ -209,7 +243,7 @@ impl Scene {
                         });
                     }
                     None => {
-                        (self.sight, self.slot_is_clear) = (sight, slot_is_clear);
+                        (self.sight, self.slot_is_clear, self.question) = (sight, slot_is_clear, question);
                         self.resource.status = Some(decision.status.clone());
                         return decision;
                     }
