@@ -78,6 +78,26 @@ fn all_are_caught(bugs: &[Made]) {
     assert!(missed.is_empty(), "not caught: {missed:#?}");
 }
 
+/// The plans that bring bugs out are no bugs themselves.
+#[test]
+#[ignore = "takes minutes; make deliberate-bugs"]
+fn without_a_bug_nothing_is_caught() {
+    let changes: [Change; 3] =
+        [|plan| plan.rough = true, |plan| plan.forceful = true, |plan| (plan.rough, plan.forceful) = (true, true)];
+    let failed = std::sync::Mutex::new(Vec::new());
+    crate::each_side_by_side(0..18, |n| {
+        let (change, seed) = (n % 3, n / 3 + 1);
+        let mut plan = Plan::new(seed);
+        changes[change as usize](&mut plan);
+        if let Some(wrong) = simulate(&plan).wrong {
+            println!("plan {change}, seed {seed}: {wrong}");
+            failed.lock().unwrap().push((change, seed));
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "plans and seeds that went wrong: {failed:?}");
+}
+
 #[test]
 #[ignore = "takes minutes; make deliberate-bugs"]
 fn each_bug_made_from_outside_is_caught() {
