@@ -46,7 +46,7 @@ impl People {
             forceful: chance.permille(200) || plan.forceful,
             often_forceful: plan.forceful,
             rough: plan.rough,
-            pace: chance.within(1_000..25_000),
+            pace: chance.within(5_000..30_000),
             leases: 0,
             commands: 0,
             pruned: Vec::new(),
