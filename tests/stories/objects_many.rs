@@ -7,9 +7,13 @@ use crate::{
 };
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 const MANY: usize = 200;
+
+/// How many of them may be built at the same time.
+const AT_ONCE: usize = 20;
 const LONG: Duration = Duration::from_secs(180);
 
 #[tokio::test]
@@ -17,7 +21,7 @@ async fn two_hundred_environments_are_made_and_removed() {
     let (sandbox, _controller, things) = alone("objects-many").await;
     let objects = json!({"templates": [map("${resource.metadata.name}", json!({"a": "b"}))]});
     let more = json!({
-        "limits": {"maxResources": MANY, "maxConcurrentBuilds": MANY},
+        "limits": {"maxResources": MANY, "maxConcurrentBuilds": AT_ONCE},
         "lease": {"recycle": "Destroy"},
     });
     for n in 0..MANY {
@@ -30,6 +34,15 @@ async fn two_hundred_environments_are_made_and_removed() {
         sandbox.wait_within(LONG, &format!("lease/l{n}"), "active", |l| phase(l) == "Active").await;
     }
     let active = start.elapsed();
+    let (mut building, mut most) = (BTreeSet::new(), 0);
+    for seen in sandbox.history().all().iter().filter(|seen| seen.kind == "resource") {
+        match seen.phase() {
+            "Pending" => building.insert(seen.uid.clone()),
+            _ => building.remove(&seen.uid),
+        };
+        most = most.max(building.len());
+    }
+    assert!((2..=AT_ONCE).contains(&most), "{most} were built at once");
     things.caught_up().await;
     assert_eq!(made(&things).len(), MANY);
     assert_eq!(left(&things).len(), MANY);

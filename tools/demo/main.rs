@@ -230,11 +230,11 @@ async fn namespace_for_a_job(sandbox: &Sandbox<'_>, teller: &Teller) {
     }
     let hold = json!({"metadata": {"finalizers": ["example.com/backup"]}}).to_string();
     let patch = async |patch: String| {
-        let arguments = ["--namespace", &made, "patch", "configmap", "notes", "--type=merge", "-p", &patch];
+        let arguments = ["--namespace", &made, "patch", "resourcequota", "quota", "--type=merge", "-p", &patch];
         sandbox.plane().run_kubectl(Identity::Admin, &arguments).await.expect("the finalizer is changed");
     };
     patch(hold).await;
-    teller.tell("a backup puts its finalizer on alice's notes");
+    teller.tell("a backup puts its finalizer on the quota, one of the templated objects");
 
     let over = sandbox.wait_phase("lease/job-1", "Destroyed").await;
     assert_eq!(condition(&over, "Released"), ("True", "Expired"));
