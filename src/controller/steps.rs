@@ -4,7 +4,7 @@
 use super::{clock, key::Key, shell::Shell};
 use crate::{
     api::{
-        MicroTime,
+        Blueprint, MicroTime,
         common::Failure,
         step::{Answer, EffectKey, Facts, Observed, Report, Step, StepKind, Storage, Wait},
     },
@@ -46,8 +46,8 @@ struct State {
     /// Which attempt this is: a late report of a cancelled one is not taken for that of its successor.
     attempt: u64,
     failures: u32,
-    /// In which generation its Blueprint was, for what is made from it.
-    generation: Option<i64>,
+    /// What it makes it from, where it makes something.
+    from: Option<Arc<Blueprint>>,
     /// When the attempt is given up, however often it pauses to have its progress put on record.
     end: MicroTime,
     /// What the step has said last that it waits for.
@@ -165,13 +165,15 @@ impl Steps {
     ) -> Option<MicroTime> {
         let mut states = super::lock(&self.states);
         let making = matches!(order.step.kind, StepKind::Build | StepKind::Activate);
-        let generation = work.blueprint.as_ref().filter(|_| making).and_then(|b| b.metadata.generation);
+        let from = work.blueprint.clone().filter(|_| making);
         let now = shell.clock.now();
         let full = now.after(crate::api::Duration::from_std(order.timeout));
         let (failures, previous, end, told) = match states.remove(key) {
             Some(state) if state.step == order.step => match state.progress {
                 // What is made is made from the Blueprint as it is now.
-                Progress::Running(handle) if generation.is_some() && state.generation != generation => {
+                Progress::Running(handle)
+                    if from.as_deref().is_some_and(|b| !makes_the_same(b, state.from.as_deref())) =>
+                {
                     handle.abort();
                     (state.failures, Some(handle), state.end.min(full), String::new())
                 }
@@ -219,18 +221,16 @@ impl Steps {
         });
         states.insert(
             key.clone(),
-            State {
-                step: wanted,
-                attempt: number,
-                failures,
-                generation,
-                end,
-                told,
-                progress: Progress::Running(handle),
-            },
+            State { step: wanted, attempt: number, failures, from, end, told, progress: Progress::Running(handle) },
         );
         None
     }
+}
+
+/// Whether what is made from a Blueprint is still what is made from it now; one that was not seen makes nothing.
+fn makes_the_same(now: &Blueprint, before: Option<&Blueprint>) -> bool {
+    let made_from = |b: &Blueprint| (b.spec.driver.clone(), b.spec.attributes.clone());
+    before.is_some_and(|before| made_from(before) == made_from(now))
 }
 
 fn report_to(shell: &Weak<Shell>, key: &Key, attempt: u64, step: &Step, answer: Answer, failures: u32) {

@@ -16,8 +16,12 @@ impl Now {
     pub(super) fn called(&self, kind: StepKind, work: &Work) -> Verdict {
         let key = &work.key;
         let once_more = matches!(kind, StepKind::TearDownLease | StepKind::TearDownResource);
-        if once_more && self.removed.contains(key) {
-            // D1: what is over is torn down once more by who has begun something under its key, and may be late.
+        let is_gone = match &key.lease {
+            Some((lease, _)) => !self.leases.contains_key(lease),
+            None => !self.resources.contains_key(&key.resource),
+        };
+        if once_more && (is_gone || self.removed.contains(key)) {
+            // D1: what is over, or gone by force, is torn down by who has begun something under its key, and may be late.
             return Ok(());
         }
         let resource = work.resource.as_deref();
