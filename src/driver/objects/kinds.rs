@@ -9,7 +9,12 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::time::Instant;
+
+/// A kind is held for gone when it is not found twice, so long apart.
+const SECOND_LOOK: Duration = Duration::from_secs(3);
 
 /// A kind of objects, as templates name it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +59,7 @@ impl Known {
 
 /// See the module.
 #[derive(Default)]
-pub struct Kinds(Mutex<BTreeMap<Kind, Known>>);
+pub struct Kinds(Mutex<BTreeMap<Kind, Known>>, Mutex<BTreeMap<Kind, Instant>>);
 
 impl Kinds {
     /// Asks the API server for a kind, where it is not known yet.
@@ -79,6 +84,22 @@ impl Kinds {
     /// # Errors
     /// Where the API server does not answer.
     pub async fn whereabouts(&self, client: &Client, kind: &Kind) -> Result<Option<Known>, kube::Error> {
+        let since = match self.look_for(client, kind).await? {
+            Some(known) => {
+                self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
+                return Ok(Some(known));
+            }
+            None => {
+                let mut missing = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+                *missing.entry(kind.clone()).or_insert_with(Instant::now)
+            }
+        };
+        // While a definition is changed its kinds may not be served for a moment, and that is no fact.
+        tokio::time::sleep_until(since + SECOND_LOOK).await;
+        self.look_for(client, kind).await
+    }
+
+    async fn look_for(&self, client: &Client, kind: &Kind) -> Result<Option<Known>, kube::Error> {
         match self.resolve(client, kind).await {
             Ok(known) => return Ok(Some(known)),
             Err(error) if super::is_unknown_kind(&error) => {}
