@@ -16,6 +16,9 @@ use tokio::time::Instant;
 /// A kind is held for gone when it is not found twice, so long apart.
 const SECOND_LOOK: Duration = Duration::from_secs(3);
 
+/// What was missing longer ago may have been there meanwhile: that look says nothing of this one.
+const SAME_SPELL: Duration = Duration::from_secs(60);
+
 /// A kind of objects, as templates name it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
@@ -59,7 +62,11 @@ impl Known {
 
 /// See the module.
 #[derive(Default)]
-pub struct Kinds(Mutex<BTreeMap<Kind, Known>>, Mutex<BTreeMap<Kind, Instant>>);
+pub struct Kinds {
+    known: Mutex<BTreeMap<Kind, Known>>,
+    /// Kinds that were not found when they were last looked for, and since when.
+    missing: Mutex<BTreeMap<Kind, Instant>>,
+}
 
 impl Kinds {
     /// Asks the API server for a kind, where it is not known yet.
@@ -67,14 +74,14 @@ impl Kinds {
     /// # Errors
     /// Where it has none of that name, or does not answer.
     pub async fn resolve(&self, client: &Client, kind: &Kind) -> Result<Known, kube::Error> {
-        if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(kind) {
+        if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(kind) {
             return Ok(known.clone());
         }
         let (group, version) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
         let wanted = GroupVersionKind::gvk(group, version, &kind.kind);
         let (resource, capabilities) = super::in_time(discovery::pinned_kind(client, &wanted)).await?;
         let known = Known::of(resource, &capabilities);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.clone(), known.clone());
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.clone(), known.clone());
         Ok(known)
     }
 
@@ -86,12 +93,16 @@ impl Kinds {
     pub async fn whereabouts(&self, client: &Client, kind: &Kind) -> Result<Option<Known>, kube::Error> {
         let since = match self.look_for(client, kind).await? {
             Some(known) => {
-                self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
+                self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
                 return Ok(Some(known));
             }
             None => {
-                let mut missing = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-                *missing.entry(kind.clone()).or_insert_with(Instant::now)
+                let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+                let since = missing.entry(kind.clone()).or_insert_with(Instant::now);
+                if since.elapsed() > SAME_SPELL {
+                    *since = Instant::now();
+                }
+                *since
             }
         };
         // While a definition is changed its kinds may not be served for a moment, and that is no fact.
@@ -118,6 +129,6 @@ impl Kinds {
 
     /// A kind may have gone, or be another by now.
     pub fn forget(&self, kind: &Kind) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
     }
 }
