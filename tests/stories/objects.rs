@@ -122,14 +122,12 @@ pub async fn allowed(sandbox: &Sandbox<'_>, namespace: &str, resource: &str, ver
         ..SubjectAccessReviewSpec::default()
     };
     let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-    let ask = async {
-        while reviews.create(&PostParams::default(), &review).await.unwrap().status.is_some_and(|s| s.allowed) != wanted
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let allowed = async || {
+        let answer = reviews.create(&PostParams::default(), &review).await.unwrap();
+        answer.status.is_some_and(|status| status.allowed)
     };
-    let asked = tokio::time::timeout(PATIENCE, ask).await;
-    asked.unwrap_or_else(|_| panic!("whether {BUILDER} may {verb} {resource} in {namespace} is still not {wanted}"));
+    let what = format!("whether {BUILDER} may {verb} {resource} in {namespace} is {wanted}");
+    told::asked_until(&what, async || allowed().await == wanted).await;
 }
 
 /// Gives the account rights everywhere: to make namespaces, and what is in them.

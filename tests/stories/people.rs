@@ -1,14 +1,12 @@
 //! People beside those who have credentials of their own: whoever a story needs, with just the rights it gives them.
 
-use std::time::Duration;
-
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::{DynamicObject, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::json;
 
-use crate::support::sandbox::{PATIENCE, resource_of};
+use crate::support::sandbox::resource_of;
 use crate::support::{ControlPlane, Identity, Sandbox};
 
 /// A person or an account, by the name that the API server knows them by.
@@ -70,13 +68,8 @@ impl Person {
 
     /// Waits until they may do this: the authorizer learns of a new binding from a watch.
     async fn knows(&self, verb: &str, resource: &str) {
-        let ask = async {
-            while !self.is_allowed(verb, resource).await {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let known = tokio::time::timeout(PATIENCE, ask).await;
-        known.unwrap_or_else(|_| panic!("{} may still not {verb} {resource} in {}", self.user, self.namespace));
+        let what = format!("{} may {verb} {resource} in {}", self.user, self.namespace);
+        crate::told::asked_until(&what, async || self.is_allowed(verb, resource).await).await;
     }
 
     /// Whether RBAC lets them do this with one of our resources.

@@ -165,6 +165,7 @@ async fn when_nothing_happens_nothing_is_written() {
         versions
     };
     let before = versions().await;
+    // Not a wait for something: nothing is to happen.
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert_eq!(before, versions().await);
 }

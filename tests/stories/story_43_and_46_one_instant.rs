@@ -3,7 +3,7 @@
 use crate::{
     on_time::in_seconds,
     support::{ControllerProcess, Identity, Sandbox, metrics, sandbox::condition},
-    told::{alone, apply, command, deadline, holds_throughout, hosts, instant, lease},
+    told::{alone, apply, command, deadline, holds_throughout, hosts, instant, lease, wait_until},
 };
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -90,11 +90,6 @@ async fn all_end_in(sandbox: &Sandbox<'_>, seconds: i64, names: &[&str]) -> Time
     end
 }
 
-async fn until(instant: Timestamp) {
-    let left = instant.duration_since(Timestamp::now());
-    tokio::time::sleep(left.try_into().unwrap_or_default()).await;
-}
-
 /// All of it happens while the controller looks away; the order in which it then takes them is api.md's, section 2.
 #[tokio::test]
 async fn story_46_a_command_wins_over_a_deletion_over_the_other_side_over_a_deadline() {
@@ -115,7 +110,7 @@ async fn story_46_a_command_wins_over_a_deletion_over_the_other_side_over_a_dead
     for host in ["h1", "h2"] {
         command(&sandbox, &format!("resource/pool--{host}"), json!({"id": "r1", "type": "Release"})).await;
     }
-    until(end).await;
+    wait_until(end).await;
     controller.sigcont();
     for gone in ["lease/all", "lease/deleted", "resource/pool--h1", "resource/pool--h2"] {
         sandbox.wait_gone(gone).await;
@@ -147,7 +142,7 @@ async fn story_46_released_deleted_expired_and_taken_away_in_one_instant_there_i
     }
     let end = all_end_in(&sandbox, 8, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert!(Timestamp::now() < end, "the machine is too slow for this story: give it more time");
-    until(end).await;
+    wait_until(end).await;
     let release = || vec![json!({"id": "r1", "type": "Release"})];
     join_all(names.iter().zip(&resources).map(|(name, resource)| async {
         // Whoever comes too late finds it destroyed, or gone, and is told so.

@@ -1,13 +1,10 @@
 //! Blueprints of templates, and service accounts of few rights, in the words of stories about what may not happen.
 
-use std::time::Duration;
-
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::support::sandbox::PATIENCE;
 use crate::support::{ControllerProcess, Identity, Sandbox, condition, resource_of};
 use crate::told::{self, merge, message};
 
@@ -89,13 +86,12 @@ async fn known(sandbox: &Sandbox<'_>, account: &str, namespace: Option<&str>, ru
     };
     let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
     let reviews: Api<SubjectAccessReview> = Api::all(sandbox.client(Identity::Admin).await);
-    let ask = async {
-        while !reviews.create(&PostParams::default(), &review).await.unwrap().status.is_some_and(|s| s.allowed) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let known = tokio::time::timeout(PATIENCE, ask).await;
-    known.unwrap_or_else(|_| panic!("{account} still has no {rule}"));
+    let what = format!("{account} has {rule}");
+    told::asked_until(&what, async || {
+        let answer = reviews.create(&PostParams::default(), &review).await.unwrap();
+        answer.status.is_some_and(|status| status.allowed)
+    })
+    .await;
 }
 
 /// The objects of a kind in another namespace than the sandbox's, as administrator.

@@ -1,7 +1,5 @@
 //! Nobody gains a right by writing a Blueprint of templates, or a Lease of what they make.
 
-use std::time::Duration;
-
 use kube::ResourceExt as _;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -13,7 +11,7 @@ use crate::templates::{
     MAKER, account, alone, blueprint, everywhere, gets, gets_everywhere, lease, map, of_core, released, says, spec,
     with, within,
 };
-use crate::told::{apply, holds_throughout, message, uid};
+use crate::told::{self, apply, holds_throughout, message, uid};
 
 /// Alice may write Blueprints here, and there are two service accounts.
 async fn of_alice(story: &str) -> (Sandbox<'static>, Person) {
@@ -123,13 +121,14 @@ async fn an_account_is_named_by_those_who_may_act_as_it() {
 
 /// The authorizer learns of a new binding from a watch.
 async fn until_allowed(mut ask: impl AsyncFnMut() -> kube::Result<()>) {
-    let asking = async {
-        while let Err(error) = ask().await {
+    told::asked_until("it is allowed by now", async || match ask().await {
+        Ok(()) => true,
+        Err(error) => {
             assert!(matches!(&error, kube::Error::Api(status) if status.code == 403), "{error}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            false
         }
-    };
-    tokio::time::timeout(crate::support::sandbox::PATIENCE, asking).await.expect("it is allowed by now");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 // Words for stories, of which not each is said today.
 #![allow(dead_code)]
 
-use crate::support::{ControllerProcess, History, Identity, Sandbox, Seen};
+use crate::support::{ControllerProcess, History, Identity, Sandbox, Seen, sandbox::PATIENCE};
 use jiff::Timestamp;
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde_json::{Value, json};
@@ -129,8 +129,16 @@ pub fn from_now(milliseconds: i64) -> Timestamp {
     now + jiff::SignedDuration::from_millis(milliseconds)
 }
 
+/// Asks until the answer is yes: for what nobody can watch, as what the authorizer has learnt by now. Each answer is waited for
+/// before the next question.
+pub async fn asked_until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let asking = async { while !ask().await {} };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("asked {PATIENCE:?} in vain: {what}"));
+}
+
 /// Waits until the wall clock shows this instant.
 pub async fn wait_until(then: Timestamp) {
+    // Not a wait for something that happens: for time alone.
     let left = then.duration_since(Timestamp::now());
     tokio::time::sleep(left.try_into().unwrap_or_default()).await;
 }
