@@ -1,0 +1,107 @@
+//! What is derived for one Blueprint: its resources counted by what they are, and what its limits leave.
+
+use super::{ObjectKey, Pool};
+use crate::{
+    api::{Blueprint, MicroTime, Resource},
+    lifecycle::{
+        has_finalizer, is_deleting,
+        pool::{self, Bucket, SlotState},
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+impl Pool {
+    pub(super) fn new(object: Arc<Blueprint>) -> Self {
+        Self {
+            object,
+            slots: None,
+            taken: Vec::new(),
+            counts: Default::default(),
+            template_hash: String::new(),
+            builds_take_time: true,
+            pending: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            holders: BTreeMap::new(),
+            going: BTreeSet::new(),
+            rooms: BTreeMap::new(),
+            shrinking: false,
+            free: BTreeSet::new(),
+            queue: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            failures: 0,
+            failure: None,
+            next_build_at: None,
+        }
+    }
+
+    pub(super) fn may_build(&self, now: MicroTime) -> bool {
+        // B1: creates nothing before its own object was read with the finalizer.
+        has_finalizer(&self.object.metadata)
+            && pool::is_judged(&self.object)
+            && pool::grants(&self.object, SlotState::Current)
+            && self.next_build_at.is_none_or(|at| at <= now)
+    }
+
+    /// The limit, where the names of the slots alone do not hold it: the list is longer.
+    pub(super) fn counted_limit(&self) -> Option<i64> {
+        let listed = i64::try_from(self.slots.as_ref()?.len()).unwrap_or(i64::MAX);
+        self.object.spec.limits.max_resources.filter(|limit| *limit < listed)
+    }
+
+    /// Counts one more of its resources, or with `-1` one less.
+    pub(super) fn count(&mut self, resource: &Resource, by: i64) {
+        let key = ObjectKey::of(&resource.metadata);
+        let bucket = pool::bucket(resource);
+        pool::count(&mut self.counts, bucket, by);
+        for claim in resource.claims() {
+            let held = self.holders.entry(claim.namespace.clone()).or_default();
+            *held = held.saturating_add_signed(by as isize);
+            if *held == 0 {
+                self.holders.remove(&claim.namespace);
+            }
+        }
+        match bucket {
+            Bucket::Pending => keep(&mut self.pending, key, by > 0),
+            Bucket::Idle if !is_deleting(&resource.metadata) => {
+                keep(&mut self.idle, (pool::idle_since(resource), key), by > 0);
+            }
+            Bucket::Leased => {}
+            Bucket::Idle | Bucket::Released | Bucket::Broken | Bucket::Destroyed => {
+                keep(&mut self.going, key, by > 0);
+            }
+        }
+    }
+
+    /// How many more resources both limits allow, those counted that are ordered.
+    pub(super) fn allowance(&self) -> usize {
+        self.places().min(self.builds())
+    }
+
+    /// How many more resources `maxResources` allows.
+    pub(super) fn places(&self) -> usize {
+        let used = usize::try_from(pool::live(&self.counts)).unwrap_or(0) + self.orders.len();
+        let limit = self.object.spec.limits.max_resources.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        limit.saturating_sub(used)
+    }
+
+    /// How many more builds `maxConcurrentBuilds` allows at once. What is being torn down is no build.
+    pub(super) fn builds(&self) -> usize {
+        if !self.builds_take_time {
+            return usize::MAX;
+        }
+        let limit = usize::try_from(self.object.spec.limits.max_concurrent_builds).unwrap_or(1);
+        limit.saturating_sub(self.pending.len() + self.orders.len())
+    }
+}
+
+/// Puts into a set, or takes out of it.
+fn keep<T: Ord>(set: &mut BTreeSet<T>, value: T, keep: bool) {
+    if keep {
+        set.insert(value);
+    } else {
+        set.remove(&value);
+    }
+}

@@ -1,0 +1,250 @@
+//! Who waits where: the queues of Blueprints, and the slots that they list.
+
+use super::{Index, Key, ObjectKey, Pool, Queued, Waiter, Wants};
+use crate::{
+    api::{Blueprint, Lease, LeasePhase, MicroTime, blueprint::From},
+    lifecycle::{
+        is_deleting,
+        matching::{self, Admission},
+        queue, uid,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+impl Index {
+    /// All queues are made anew.
+    pub(super) fn rebuild_all(&mut self, now: MicroTime) {
+        let keys: Vec<_> = self.blueprints.keys().cloned().collect();
+        for key in &keys {
+            self.list_slots(key);
+        }
+        let waiting: Vec<_> = self.leases.keys().cloned().collect();
+        for lease in &waiting {
+            self.enqueue(lease, now);
+        }
+        for key in &keys {
+            self.offer_all(key, now);
+        }
+        for key in &keys {
+            self.order(key, now);
+        }
+    }
+
+    /// A Blueprint has come, changed or gone: its slots, those of its neighbours (`HostTaken`), and the queues of the
+    /// leases that it could serve.
+    pub(super) fn rebuild(&mut self, key: &ObjectKey, now: MicroTime) {
+        if !self.synced {
+            // The start does it for all of them.
+            return;
+        }
+        let neighbours: Vec<_> = self.blueprints.keys().filter(|b| b.namespace == key.namespace).cloned().collect();
+        for neighbour in &neighbours {
+            self.list_slots(neighbour);
+        }
+        let type_ = self.blueprints.get(key).map(|pool| pool.object.spec.resource_type.clone());
+        let concerned = |lease: &Lease, waiter: Option<&Waiter>| {
+            lease.phase() == LeasePhase::Pending
+                && (type_.as_deref() == Some(&lease.spec.resource_type)
+                    || waiter.is_some_and(|w| w.queues.iter().any(|queued| queued.blueprint == *key)))
+        };
+        let waiting: Vec<_> = self
+            .leases
+            .iter()
+            .filter(|(k, lease)| concerned(lease, self.waiters.get(*k)))
+            .map(|(k, _)| k.clone())
+            .collect();
+        let mut elsewhere = Vec::new();
+        for lease in &waiting {
+            let building = |l: &Lease| self.building.contains_key(uid(&l.metadata));
+            let built_for = self.leases.get(lease).is_some_and(|l| building(l));
+            if self.enqueue(lease, now) || built_for {
+                elsewhere.push(lease.clone());
+            }
+            self.dirty.push(Key::Lease(lease.clone()));
+        }
+        for neighbour in &neighbours {
+            self.offer_all(neighbour, now);
+        }
+        for neighbour in &neighbours {
+            self.order(neighbour, now);
+        }
+        // What it no longer serves may be served elsewhere.
+        for lease in &elsewhere {
+            self.serve(lease, now);
+        }
+    }
+
+    /// The labels of a namespace have changed: its leases may be admitted where they were not.
+    pub(super) fn readmit(&mut self, namespace: &str, now: MicroTime) {
+        let selects = |pool: &Pool| pool.object.spec.allowed_namespaces.from == From::Selector;
+        if !self.synced || !self.blueprints.values().any(selects) {
+            return;
+        }
+        let first = ObjectKey::new(namespace, "");
+        let leases: Vec<_> = self
+            .leases
+            .range(first..)
+            .take_while(|(key, _)| &*key.namespace == namespace)
+            .filter(|(_, lease)| lease.phase() == LeasePhase::Pending)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for lease in leases {
+            self.requeue(&lease, now);
+            self.dirty.push(Key::Lease(lease));
+        }
+    }
+
+    /// Asks the driver for a Blueprint's slots. An entry whose machine an older Blueprint of the namespace lists too is
+    /// shown disabled: it is offered by the older one only.
+    fn list_slots(&mut self, key: &ObjectKey) {
+        let Some(pool) = self.blueprints.get(key) else { return };
+        let listed = |b: &Blueprint| self.drivers.of_blueprint(b).and_then(|d| d.slots(b));
+        let age = |b: &Blueprint| {
+            (b.metadata.creation_timestamp.as_ref().map(|t| t.0), b.metadata.name.clone().unwrap_or_default())
+        };
+        let mine = age(&pool.object);
+        let mut taken = Vec::new();
+        let slots = listed(&pool.object).map(|mut slots| {
+            let older = |(other, pool): &(&ObjectKey, &Pool)| {
+                other.namespace == key.namespace && age(&pool.object) < mine && !is_deleting(&pool.object.metadata)
+            };
+            let theirs: BTreeSet<String> = self
+                .blueprints
+                .iter()
+                .filter(older)
+                .filter_map(|(_, pool)| listed(&pool.object))
+                .flatten()
+                .filter_map(|slot| slot.identity)
+                .collect();
+            for slot in &mut slots {
+                if slot.identity.as_ref().is_some_and(|identity| theirs.contains(identity)) {
+                    slot.enabled = false;
+                    taken.push(slot.name.clone());
+                }
+            }
+            Arc::new(slots)
+        });
+        let owned = self.owned.get(uid(&pool.object.metadata)).cloned().unwrap_or_default();
+        let driver = self.drivers.of_blueprint(&pool.object);
+        let template_hash = driver.map(|driver| driver.template_hash(&pool.object)).unwrap_or_default();
+        let builds_take_time = driver.is_none_or(|driver| !driver.free_steps(Some(&pool.object), None).build);
+        if let Some(pool) = self.blueprints.get_mut(key) {
+            pool.template_hash = template_hash;
+            pool.builds_take_time = builds_take_time;
+        }
+        if let Some(pool) = self.blueprints.get_mut(key)
+            && (pool.slots != slots || pool.taken != taken)
+        {
+            pool.slots = slots;
+            pool.taken = taken;
+            self.dirty.push(Key::Blueprint(key.clone()));
+            self.dirty.extend(owned.into_iter().map(Key::Resource));
+        }
+    }
+
+    /// A lease or what it is claimed by has changed: it waits, or waits no more.
+    pub(super) fn requeue(&mut self, key: &ObjectKey, now: MicroTime) {
+        if !self.synced {
+            return;
+        }
+        let left: Vec<_> = self.waiters.get(key).into_iter().flat_map(|w| &w.queues).cloned().collect();
+        self.enqueue(key, now);
+        self.serve(key, now);
+        for queued in left {
+            self.plan(&queued.blueprint, now);
+        }
+        // What is built for it is built for nobody, or for somebody again.
+        let uid = self.leases.get(key).map(|lease| uid(&lease.metadata).to_owned());
+        for pool in uid.and_then(|uid| self.building.get(&uid)).into_iter().flatten().cloned().collect::<Vec<_>>() {
+            if let Some(resource) = self.resources.get(&pool).cloned() {
+                self.tend_pool_of(&resource, now);
+            }
+        }
+    }
+
+    /// Puts a lease into the queues of the Blueprints that may serve it, or takes it out of them. Returns whether that has
+    /// changed which queues it is in.
+    pub(super) fn enqueue(&mut self, key: &ObjectKey, now: MicroTime) -> bool {
+        let waits = self.leases.get(key).filter(|lease| self.synced && queue::waits(lease, now)).cloned();
+        let before = self.waiters.remove(key);
+        for queued in before.iter().flat_map(|w| &w.queues) {
+            self.leave(queued);
+            if waits.is_none() {
+                self.moved.insert(queued.blueprint.clone(), true);
+            }
+        }
+        let Some(lease) = waits else { return before.is_some() };
+        let queues: Vec<_> = self
+            .candidates(&lease)
+            .into_iter()
+            .filter(|(_, admission)| *admission == Admission::Admitted)
+            .filter_map(|(blueprint, _)| {
+                let spec = &self.blueprints.get(&blueprint)?.object.spec;
+                let flavours = matching::flavours(&lease.spec, &spec.resource);
+                let namespace = spec.limits.max_leases_per_namespace.map(|_| key.namespace.clone());
+                let wants = Wants { namespace, selector: lease.spec.selector.clone(), flavours };
+                Some(Queued { place: queue::place(&lease, &spec.lease), blueprint, wants })
+            })
+            .collect();
+        let changed = before.as_ref().is_none_or(|w| w.queues != queues);
+        let recorded = lease.status.as_ref().and_then(|s| s.queue_position);
+        let mut waiter = Waiter { queues, offered: None, ordered: None, places: BTreeMap::new(), recorded, news: None };
+        if let Some(before) = before {
+            waiter.offered = before.offered;
+            waiter.ordered = before.ordered;
+            // What its status shows by now, whoever wrote it, is told.
+            waiter.news = before.news.filter(|_| before.recorded == recorded);
+            if !changed {
+                waiter.places = before.places;
+            }
+        }
+        let open = waiter.offered.is_none() && !self.is_claimed(&lease);
+        for queued in &waiter.queues {
+            if let Some(pool) = self.blueprints.get_mut(&queued.blueprint) {
+                if open {
+                    pool.queue.entry(queued.wants.clone()).or_default().insert(queued.place.clone(), key.clone());
+                }
+                if changed {
+                    self.moved.insert(queued.blueprint.clone(), true);
+                }
+            }
+        }
+        self.waiters.insert(key.clone(), waiter);
+        changed
+    }
+
+    pub(super) fn leave(&mut self, queued: &Queued) {
+        let Some(pool) = self.blueprints.get_mut(&queued.blueprint) else { return };
+        if let Some(class) = pool.queue.get_mut(&queued.wants) {
+            class.remove(&queued.place);
+            if class.is_empty() {
+                pool.queue.remove(&queued.wants);
+            }
+        }
+    }
+
+    /// A claim for its present attempt is there to be taken up, or to be given up by raising the attempt; or one for a later
+    /// attempt, where the copy of the lease is older than that of the resource.
+    pub(super) fn is_claimed(&self, lease: &Lease) -> bool {
+        let id = uid(&lease.metadata);
+        let claims = self.claimed.get(id).into_iter().flatten().filter_map(|key| self.resources.get(key));
+        claims.flat_map(|r| r.claims()).any(|c| c.uid == id && c.attempt >= lease.attempt())
+    }
+
+    /// The Blueprints that a lease may ask, in the order in which it tries them, with what they say to its namespace.
+    pub(super) fn candidates(&self, lease: &Lease) -> Vec<(ObjectKey, Admission)> {
+        let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
+        let labels = self.namespaces.as_ref().and_then(|namespaces| namespaces.get(namespace));
+        let mut candidates: Vec<_> = self
+            .blueprints
+            .iter()
+            .filter(|(_, pool)| matching::is_candidate(lease, &pool.object, &self.shared))
+            .map(|(key, pool)| (key.clone(), &pool.object, matching::admission(&pool.object, namespace, labels)))
+            .collect();
+        candidates.sort_by(|(_, a, _), (_, b, _)| matching::preference(lease, a).cmp(&matching::preference(lease, b)));
+        candidates.into_iter().map(|(key, _, admission)| (key, admission)).collect()
+    }
+}
