@@ -25,7 +25,7 @@ test: programs ## Run all tests, those on the real control plane too
 	set -o pipefail; cargo test --no-fail-fast | cat
 
 .PHONY: simulate
-simulate: ## Run the simulation for SEEDS=1..100, or as many as wanted; one that fails tells its seed and story
+simulate: ## Run the simulation for SEEDS=1..100, or as many as wanted, MINUTES=40 each; one that fails tells its seed and story
 	SEEDS=$(or $(SEEDS),1..100) cargo test --profile simulate --test simulation -- --nocapture nothing_goes_wrong
 
 .PHONY: deliberate-bugs

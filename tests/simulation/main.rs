@@ -5,6 +5,7 @@
 //! ```text
 //! make simulate SEEDS=1..1000            # as many seeds as wanted, side by side; a failure tells the seed and its story
 //! make simulate SEEDS=17..18             # one of them again
+//! make simulate SEEDS=1..10000 MINUTES=8 # people act and faults happen for 8 virtual minutes instead of 40
 //! ```
 
 // Runs fail by panicking, with words that say what was expected.
@@ -35,6 +36,7 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 /// The seeds of `make test`.
@@ -47,13 +49,22 @@ fn seeds() -> Range<u64> {
     from.parse().expect("a number")..to.parse().expect("a number")
 }
 
+/// The plan of a seed, for as long as is asked for.
+fn plan(seed: u64) -> Plan {
+    let mut plan = Plan::new(seed);
+    if let Ok(minutes) = std::env::var("MINUTES") {
+        plan.trouble = Duration::from_secs(60 * minutes.parse::<u64>().expect("MINUTES is a number"));
+    }
+    plan
+}
+
 #[test]
 fn nothing_goes_wrong_whatever_does() {
     let failed = Mutex::new(Vec::new());
     let tell = std::env::var_os("SEEDS").is_some();
     each_side_by_side(seeds(), |seed| {
         let began = std::time::Instant::now();
-        let outcome = simulate(&Plan::new(seed));
+        let outcome = simulate(&plan(seed));
         if tell {
             let (versions, crashes) = (outcome.versions, outcome.crashes);
             println!(
