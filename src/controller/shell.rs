@@ -32,6 +32,9 @@ use tracing::Instrument as _;
 /// How long the timer sleeps at most: timers ignore a machine that is suspended, and clocks that are set.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// A clock that goes back so far was set: smaller steps are those that keep it right.
+const SET_BACK: Duration = Duration::from_secs(2);
+
 /// How many objects are looked at at once: more would only wait for the writes in flight, and take memory.
 const WORKERS: usize = 512;
 
@@ -299,13 +302,17 @@ impl Shell {
     /// Has objects looked at when their deadlines come; runs until it is dropped. Whether a deadline has really passed is
     /// for the pass to say, by the wall clock: never early.
     pub async fn run_timer(self: Arc<Self>) {
+        let mut before = self.clock.now();
         loop {
             let now = self.clock.now();
+            // What was to be looked at soon would be so only when the clock has come that far again.
+            let is_set_back = now.after(SET_BACK) < before;
+            before = now;
             let mut due = Vec::new();
             let next = {
                 let mut deadlines = super::lock(&self.deadlines);
                 while let Some((at, key)) = deadlines.in_order.first().cloned() {
-                    if at > now {
+                    if at > now && !is_set_back {
                         break;
                     }
                     deadlines.set(&key, None);

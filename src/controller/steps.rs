@@ -57,8 +57,8 @@ struct State {
 
 enum Progress {
     Running(JoinHandle<()>),
-    /// Not again before the instant, where there is one.
-    Ended(Box<Report>, Option<MicroTime>),
+    /// Not again before the instant, where there is one, which was so far ahead.
+    Ended(Box<Report>, Option<(MicroTime, crate::api::Duration)>),
     /// Told to end; the next step waits until it has.
     Cancelled(JoinHandle<()>),
 }
@@ -181,7 +181,8 @@ impl Steps {
                     states.insert(key.clone(), state);
                     return None;
                 }
-                Progress::Ended(_, Some(at)) if at > now => {
+                // Further ahead than it was: the clock has been set back.
+                Progress::Ended(_, Some((at, wait))) if at > now && at <= now.after(wait) => {
                     states.insert(key.clone(), state);
                     return Some(at);
                 }
@@ -255,7 +256,8 @@ fn report_to(shell: &Weak<Shell>, key: &Key, attempt: u64, step: &Step, answer: 
         Answer::Again(_) => failures,
         _ => failures + 1,
     };
-    let retry_at = failed.then(|| shell.clock.now().after(deadline::retry_after(failures)));
+    let retry = failed.then(|| deadline::retry_after(failures));
+    let retry_at = retry.map(|wait| shell.clock.now().after(wait));
     let not_before = match &answer {
         Answer::Again(wait) => Some((wait.after, wait.built.is_none())),
         _ => None,
@@ -270,10 +272,10 @@ fn report_to(shell: &Weak<Shell>, key: &Key, attempt: u64, step: &Step, answer: 
             told_before = state.told == wait.why;
             state.told = wait.why.clone();
         }
-        let not_before = not_before.map_or(retry_at, |(after, says_nothing)| {
-            let wait = if says_nothing && told_before { after.max(BREATH) } else { after };
-            Some(shell.clock.now().after(wait))
+        let wait = not_before.map_or(retry, |(after, says_nothing)| {
+            Some(if says_nothing && told_before { after.max(BREATH) } else { after })
         });
+        let not_before = wait.map(|wait| (retry_at.unwrap_or_else(|| shell.clock.now().after(wait)), wait));
         state.progress =
             Progress::Ended(Box::new(Report { step: step.clone(), answer, failures, retry_at }), not_before);
     }

@@ -7,7 +7,7 @@ mod tests;
 use super::{
     Decision, EventDraft, MetadataChange, Read,
     conditions::{self, Truth},
-    has_finalizer, is_deleting,
+    deadline, has_finalizer, is_deleting,
 };
 use crate::api::{Blueprint, BlueprintStatus, Duration, MicroTime, blueprint::ResourceCounts};
 
@@ -62,7 +62,7 @@ pub fn decide(blueprint: &Blueprint, around: &Surroundings, now: MicroTime) -> D
         }
     }
     let next = &mut decision.status;
-    next.next_build_at = around.next_build_at.filter(|at| *at > now);
+    next.next_build_at = deadline::build_put_off(around.next_build_at, now);
     let (truth, reason, message) = readiness(blueprint, &on_record, around, next.next_build_at);
     let was = conditions::reason(&on_record.conditions, "Ready");
     if truth == Truth::False && was != reason && !matches!(reason, "Suspended" | "Draining") {

@@ -18,6 +18,9 @@ pub const RECLAIM_AFTER: Duration = Duration::from_secs(180);
 /// The default of a lease's `ttlAfterDestroyed`.
 pub const TTL_AFTER_DESTROYED: Duration = Duration::from_secs(3600);
 
+/// Of all back-offs, in seconds.
+const LONGEST_BACK_OFF: i64 = 300;
+
 /// An instant and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
@@ -97,9 +100,16 @@ pub fn build_back_off(failures: u32) -> Duration {
     doubling(failures, 10)
 }
 
+/// Until when builds are put off. What is further ahead than any back-off reaches, with as much again for another controller's
+/// clock, was set by a clock that has been set back since, and holds nothing up.
+pub fn build_put_off(next_build_at: Option<MicroTime>, now: MicroTime) -> Option<MicroTime> {
+    let longest = Duration::from_secs(2 * LONGEST_BACK_OFF);
+    next_build_at.filter(|at| *at > now && *at <= now.after(longest))
+}
+
 fn doubling(failures: u32, first_seconds: i64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    Duration::from_secs((first_seconds << doublings).min(300))
+    Duration::from_secs((first_seconds << doublings).min(LONGEST_BACK_OFF))
 }
 
 /// One entry of `status.deadlines`.
@@ -185,6 +195,13 @@ mod tests {
         assert_eq!(age(Some(at(120)), &wished(Wish { at: Some(at(130)), never: None }), &policy).at, Some(at(130)));
         assert_eq!(age(Some(at(120)), &wished(Wish { at: None, never: Some(true) }), &policy).at, None);
         assert_eq!(age(None, &active, &ResourcePolicy::default()).at, None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_put_builds_off() {
+        let put_off = |seconds| build_put_off(Some(at(seconds)), at(1000)).is_some();
+        assert_eq!([999, 1000, 1001, 1600, 1601].map(put_off), [false, false, true, true, false]);
+        assert_eq!(build_put_off(None, at(1000)), None);
     }
 
     #[test]

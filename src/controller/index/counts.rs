@@ -4,7 +4,7 @@ use super::{ObjectKey, Pool};
 use crate::{
     api::{Blueprint, MicroTime, Resource},
     lifecycle::{
-        has_finalizer, is_deleting,
+        deadline, has_finalizer, is_deleting,
         pool::{self, Bucket, SlotState},
     },
 };
@@ -42,7 +42,7 @@ impl Pool {
         has_finalizer(&self.object.metadata)
             && pool::is_judged(&self.object)
             && pool::grants(&self.object, SlotState::Current)
-            && self.next_build_at.is_none_or(|at| at <= now)
+            && deadline::build_put_off(self.next_build_at, now).is_none()
     }
 
     /// The limit, where the names of the slots alone do not hold it: the list is longer.

@@ -374,7 +374,7 @@ impl Index {
             |b: &Blueprint| (crate::lifecycle::has_finalizer(&b.metadata), pool::is_sound(b), pool::is_judged(b));
         let may_build = known.as_deref().is_none_or(|known| builds(known) != builds(&blueprint));
         self.dirty.push(Key::Blueprint(key.clone()));
-        let recorded = blueprint.status.as_ref().and_then(|s| s.next_build_at).filter(|at| *at > now);
+        let recorded = deadline::build_put_off(blueprint.status.as_ref().and_then(|s| s.next_build_at), now);
         let ready = |b: &Blueprint| {
             let conditions = b.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
             conditions::get(conditions, "Ready").map(|c| (c.reason.clone(), c.message.clone()))

@@ -9,7 +9,7 @@ use super::{Index, Key, ObjectKey, Wants};
 use crate::{
     api::{Lease, MicroTime, Resource, ResourcePhase, blueprint::Placement, slot_name, step::Slot},
     lifecycle::{
-        matching,
+        deadline, matching,
         pool::{self, SlotState},
         queue, uid,
     },
@@ -305,7 +305,8 @@ impl Index {
     /// A Blueprint's pass begins: builds that were put off may be due.
     pub fn retry_builds(&mut self, blueprint: &ObjectKey, now: MicroTime) {
         if let Some(pool) = self.blueprints.get_mut(blueprint)
-            && pool.next_build_at.is_some_and(|at| at <= now)
+            && pool.next_build_at.is_some()
+            && deadline::build_put_off(pool.next_build_at, now).is_none()
         {
             pool.next_build_at = None;
             self.order(blueprint, now);

@@ -5,7 +5,7 @@ use crate::{
     api::{Blueprint, Claim, Lease, MicroTime, Resource, step::Slot},
     driver::Driver,
     lifecycle::{
-        blueprint,
+        blueprint, deadline,
         lease::Waiting,
         matching::{self, Rung},
         pool::{self, IdleClock, SlotState},
@@ -159,7 +159,7 @@ impl Index {
                 built_at_once: at_once.then_some(limits.max_concurrent_builds),
                 reclaiming: self.reclaiming(asking, pool, now),
                 failing: in_flight.and_then(|r| pool::failure(r)),
-                next_build_at: pool.next_build_at.filter(|at| *at > now),
+                next_build_at: deadline::build_put_off(pool.next_build_at, now),
             };
             Some(matching::standing(&lease.spec, &candidate))
         };
@@ -206,7 +206,7 @@ impl Index {
             let holder = self.resources.get(&name)?;
             (holder.spec.blueprint_ref.uid != own).then(|| slot.name.clone())
         });
-        let next_build_at = pool.next_build_at.filter(|at| *at > now);
+        let next_build_at = deadline::build_put_off(pool.next_build_at, now);
         let failing = || {
             let owned = self.owned.get(own).into_iter().flatten().filter_map(|r| self.resources.get(r));
             let mut building = owned.filter(|r| r.phase() == crate::api::ResourcePhase::Pending);
