@@ -130,6 +130,21 @@ async fn story_04_both_sides_must_agree() {
 }
 
 #[tokio::test]
+async fn story_04_a_blueprint_that_is_gone_is_no_reason_any_more() {
+    let shared = Sandbox::new("story-04-gone").await;
+    let tenant = Sandbox::new("story-04-waits").await;
+    let _controller = shared.controller_for(&[&tenant], &["--shared-namespaces", shared.namespace()]).await;
+    apply(&shared, &hosts(1, json!({"allowedNamespaces": {"from": "Same"}}))).await;
+    apply(&tenant, &lease("a", json!({}))).await;
+    let says = async |reason| {
+        tenant.wait_for("lease/a", reason, |l| condition(l, "Acquired") == ("False", reason)).await;
+    };
+    says("NotAuthorized").await;
+    shared.delete(Identity::Admin, "blueprint/pool").await;
+    says("NoMatchingBlueprint").await;
+}
+
+#[tokio::test]
 async fn candidates_are_tried_in_the_order_in_which_a_lease_names_them() {
     let (sandbox, _controller) = alone("candidates").await;
     for (n, name) in ["first", "second", "third"].iter().enumerate() {

@@ -34,8 +34,8 @@ impl Index {
     }
 
     /// A Blueprint has come, changed or gone: its slots, those of its neighbours (`HostTaken`), and the queues of the
-    /// leases that it could serve.
-    pub(super) fn rebuild(&mut self, key: &ObjectKey, now: MicroTime) {
+    /// leases that it could serve. Whoever asks for the type that it had, before, no longer waits because of it.
+    pub(super) fn rebuild(&mut self, key: &ObjectKey, before: Option<&str>, now: MicroTime) {
         if !self.synced {
             // The start does it for all of them.
             return;
@@ -47,7 +47,7 @@ impl Index {
         let type_ = self.blueprints.get(key).map(|pool| pool.object.spec.resource_type.clone());
         let concerned = |lease: &Lease, waiter: Option<&Waiter>| {
             lease.phase() == LeasePhase::Pending
-                && (type_.as_deref() == Some(&lease.spec.resource_type)
+                && ([type_.as_deref(), before].contains(&Some(&lease.spec.resource_type))
                     || waiter.is_some_and(|w| w.queues.iter().any(|queued| queued.blueprint == *key)))
         };
         let waiting: Vec<_> = self

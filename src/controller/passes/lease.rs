@@ -25,12 +25,19 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
     let mut known = Quorum::Nothing;
     let mut verdict = None;
     let mut sight = None;
+    let mut asked_about = None;
     for _ in 0..ROUNDS {
         let Some(around) = shell.see(|index, now| index.around_lease(object, now)) else {
             shell.steps.want_nothing(key);
             shell.steps.bury(shell, key, |_| true);
             return Ok(None);
         };
+        // While something was read it may have come to be bound to another resource, of which these answers say nothing.
+        let binding = around.lease.resource_ref().map(|resource| resource.uid.clone());
+        let subject = Some((uid(&around.lease.metadata).to_owned(), around.lease.attempt(), binding));
+        if asked_about != subject {
+            (known, verdict, sight, asked_about) = (Quorum::Nothing, None, None, subject);
+        }
         let over = around.lease.phase() == LeasePhase::Destroyed;
         if over && super::is_written_off(around.lease.status.as_ref().map(|s| s.conditions.as_slice())) {
             shell.steps.write_off(key);

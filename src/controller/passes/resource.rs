@@ -70,6 +70,7 @@ async fn rounds(
     let mut reports: Vec<Report> = shell.steps.report(key).into_iter().collect();
     let mut known = Known::default();
     let mut sight = None;
+    let mut asked_about = None;
     for _ in 0..ROUNDS {
         let Some(around) = shell.see(|index, now| index.around_resource(object, now)) else {
             shell.steps.want_nothing(key);
@@ -83,6 +84,11 @@ async fn rounds(
             }
         }
         let resource = around.held.resource.clone();
+        // While something was read a namesake may have taken its place, of which these answers say nothing.
+        if asked_about.as_deref() != Some(uid(&resource.metadata)) {
+            (known, sight) = (Known::default(), None);
+            asked_about = Some(uid(&resource.metadata).to_owned());
+        }
         let over = resource.phase() == ResourcePhase::Destroyed;
         if over && super::is_written_off(resource.status.as_ref().map(|s| s.conditions.as_slice())) {
             shell.steps.write_off(key);

@@ -57,7 +57,8 @@ pub fn of_lease(now: &Now, old: &Lease, new: &Lease) -> Verdict {
         "Failed" => super::lease::key(new).is_some_and(|key| now.hopeless.contains(&key)),
         _ => false,
     };
-    if rightly { Ok(()) } else { wrong(format!("a lease was released without a cause: {reason} at {at}"), &[id]) }
+    let ids: Vec<_> = [id].into_iter().chain(bound.map(|r| &*r.uid)).collect();
+    if rightly { Ok(()) } else { wrong(format!("a lease was released without a cause: {reason} at {at}"), &ids) }
 }
 
 /// The ends that a lease can have had, with nothing cut: what it wishes, what its Blueprint allows, what its resource has.

@@ -20,7 +20,7 @@ impl Now {
             Some((lease, _)) => !self.leases.contains_key(lease),
             None => !self.resources.contains_key(&key.resource),
         };
-        if once_more && (is_gone || self.removed.contains(key)) {
+        if once_more && (is_gone || self.removed.contains(key) || self.done.contains(key)) {
             // D1: what is over, or gone by force, is torn down by who has begun something under its key, and may be late.
             return Ok(());
         }
@@ -113,7 +113,7 @@ impl Now {
         let slot = self.slots.get(&key.resource);
         let beside = self.there.iter().filter(|other| {
             let known = other.lease.as_ref().is_some_and(|(lease, _)| !self.vanished.contains(lease));
-            known && self.slots.get(&other.resource) == slot
+            known && !self.is_lost(other) && self.slots.get(&other.resource) == slot
         });
         let capacity = resource.status.as_ref().map_or(0, |s| s.capacity.max(s.claims.len() as i64));
         if beside.count() as i64 >= capacity {
