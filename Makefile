@@ -32,6 +32,10 @@ simulate: ## Run the simulation for SEEDS=1..100, or as many as wanted, MINUTES=
 deliberate-bugs: ## Make bugs on purpose, one at a time (BUG=part of a name), and see the simulation catch each
 	cargo test --profile simulate --features deliberate-bugs --test simulation -- --ignored --nocapture bugs
 
+.PHONY: coverage
+coverage: ## Measure the lines and branches of ROOM=src/lifecycle that tables and simulation reach; needs rustc's llvm-tools
+	@tools/coverage/measure $(or $(ROOM),src/lifecycle)
+
 .PHONY: lint
 lint: ## Check format, lints, documentation and generated files
 	cargo fmt --check

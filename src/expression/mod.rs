@@ -69,12 +69,6 @@ struct Parsed {
 }
 
 impl Expression {
-    /// The text that it was parsed from.
-    #[must_use]
-    pub fn source(&self) -> &str {
-        &self.0.source
-    }
-
     /// The variables that it names, without those that its macros bind: `o` in `o.items.all(i, i > 0)`.
     #[must_use]
     pub fn roots(&self) -> &BTreeSet<String> {

@@ -51,10 +51,13 @@ pub fn record(
         observed_at: now,
         issued_by: command.issued_by.clone(),
     });
-    while ledger.len() > if bug!(ForgetsPruned) { 1 } else { LEDGER_LIMIT } {
-        let Some(pruned) = ledger.iter().position(|entry| !queue.iter().any(|c| c.id == entry.id)) else { return };
-        ledger.remove(pruned);
-    }
+    let limit = if bug!(ForgetsPruned) { 1 } else { LEDGER_LIMIT };
+    let mut too_many = ledger.len().saturating_sub(limit);
+    ledger.retain(|entry| {
+        let forgotten = too_many > 0 && !queue.iter().any(|command| command.id == entry.id);
+        too_many -= usize::from(forgotten);
+        !forgotten
+    });
 }
 
 /// A queue of so many commands is pruned of what is consumed: the API server takes no more than 64.

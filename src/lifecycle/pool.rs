@@ -335,6 +335,11 @@ mod tests {
         resource.spec.commands.push(reclaim(&resource, &lease));
         assert_eq!(reclaim(&resource, &lease).id, "reclaim-uid-of-l-2");
         assert_eq!(reclaim(&resource, &other).id, "reclaim-uid-of-m");
+        let refused = std::mem::take(&mut resource.spec.commands);
+        let ledger = &mut resource.status.get_or_insert_default().commands;
+        commands::record(ledger, &refused, &refused[0], commands::refused("it was used"), at(1));
+        assert_eq!(reclaim(&resource, &lease).id, "reclaim-uid-of-l-2", "nor one that was pruned since");
+        assert_eq!(reclaim(&resource, &other).id, "reclaim-uid-of-m");
     }
 
     /// Since when nobody holds it: as recorded, or since there is something to hold.

@@ -65,13 +65,16 @@ fn b2_the_finalizer_goes_after_the_last_resource() {
 #[test]
 fn ready_says_what_is_wrong() {
     type Trouble = fn(&mut Blueprint, &mut Surroundings);
-    let troubles: [(&str, &str, Trouble); 7] = [
+    let troubles: [(&str, &str, Trouble); 8] = [
         ("Draining", "drained as its leases end", |blueprint, around| {
             delete(&mut blueprint.metadata);
             around.counts = counts(0, 1, 0, 0);
         }),
         ("Suspended", "nothing granted", |blueprint, _| blueprint.spec.suspend = true),
         ("BuildFailing", "no driver webhook", |_, around| around.unsupported = Some("no driver webhook".into())),
+        ("InvalidExpression", "spec.driver.objects.readyWhen", |_, around| {
+            around.trouble = Some(("InvalidExpression", "spec.driver.objects.readyWhen: no such key".into()));
+        }),
         ("NamespacesNotReadable", "the right to list and watch namespaces", |blueprint, around| {
             blueprint.spec.allowed_namespaces.from = From::Selector;
             around.namespaces_unreadable = true;

@@ -2,6 +2,7 @@
 //! set for the deadline that comes next.
 
 use super::*;
+use crate::api::Outcome;
 
 /// Plays a deadline: the scene has it on its deadlines, does nothing a microsecond before, and then does this.
 #[track_caller]
@@ -249,6 +250,24 @@ fn without_the_blueprint_the_end_that_was_told_stands() {
     let mut scene = Scene::reach(State::Acquired, "", "lease: {activationTimeout: 1h}");
     scene.blueprint = None;
     plays(scene, DeadlineName::Activation, at(HOUR + 10), "Broken/ActivationTimeout/TearingDown");
+}
+
+/// Nor from recording what came of a command (Q1), though the end stays where it was.
+#[test]
+fn a_grant_on_its_way_hides_no_outcome() {
+    for (text, outcome) in [
+        ("Forget", Outcome::Refused),
+        ("Expires, never: true", Outcome::Applied),
+        ("Expires, at: 2026-11-23T19:00:00Z", Outcome::Applied),
+    ] {
+        let mut scene = Scene::new("", "");
+        scene.waiting.served_at_once = true;
+        assert_eq!(scene.pass(at(1)).status, LeaseStatus::default());
+        let status = scene.append(&[text], at(2)).status;
+        assert_eq!(status.phase, Some(LeasePhase::Pending), "{text}");
+        assert_eq!(status.commands.iter().map(|entry| entry.outcome).collect::<Vec<_>>(), [outcome], "{text}");
+        assert_eq!(scene.pass(at(3)).status, status, "{text}: once");
+    }
 }
 
 /// A grant that is on its way keeps the pass from writing, not the clocks from being kept.

@@ -138,6 +138,20 @@ fn the_end_of_its_resource_is_for_that_to_ask_about() {
     assert_eq!(declined.asked, 1);
 }
 
+/// Nor is the maximum declined where its own end is at the same instant as its resource's.
+#[test]
+fn the_maximum_comes_while_the_common_end_is_declined() {
+    let mut scene = asked("expiresAt: '2026-11-23T11:00:00Z'", "lease: {maxTTL: 2h}", Some("no"));
+    scene.resource_ends(Some(at(HOUR)));
+    let limit = 2 * HOUR + 20;
+    for now in [at(HOUR), just_before(at(limit))] {
+        let decision = scene.pass(now);
+        assert_eq!((short(&decision.status).as_str(), decision.wake), ("Active until +1h", Some(at(limit))));
+    }
+    assert_eq!(short(&scene.pass(at(limit)).status), "Released/Expired/TearingDown");
+    assert_eq!(scene.asked, 0);
+}
+
 /// Nobody has a say any more: what is overdue ends now.
 #[test]
 fn where_nobody_has_a_say_any_more_it_ends() {

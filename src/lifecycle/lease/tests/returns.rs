@@ -344,3 +344,20 @@ fn everything_at_once_is_one_release() {
     };
     assert_eq!(without_the_command, "Released/Deleted/TearingDown");
 }
+
+/// Whoever has the right can write a status by hand. A lease that names no resource by then has lost none that could be told:
+/// it lives until its own clocks, and is torn down.
+#[test]
+fn who_names_no_resource_lives_until_its_own_clocks() {
+    for (state, then) in [
+        (State::Acquired, "Broken/ActivationTimeout/TearingDown"),
+        (State::Active, "Released/Expired/TearingDown"),
+        (State::Holding, "Released/Released/TearingDown"),
+    ] {
+        let mut scene = Scene::reach(state, "ttl: 1h", "");
+        scene.status_mut().resource_ref = None;
+        let (before, phase) = (scene.status().phase, scene.decide(at(LATER)).status.phase);
+        assert_eq!(phase, before, "{state:?}");
+        assert_eq!(short(&scene.pass(at(DAY)).status), then, "{state:?}");
+    }
+}

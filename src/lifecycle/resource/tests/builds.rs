@@ -42,6 +42,31 @@ fn r2_a_slot_that_is_held_still_is_waited_for() {
     assert_eq!((decision.status, decision.wake), (ResourceStatus::default(), Some(at(2))), "and nothing is written");
 }
 
+/// Where the slots' names do not hold the limit, the others are counted by the API server before the first call; what is one
+/// too many goes without having been built.
+#[test]
+fn what_is_one_too_many_is_never_built() {
+    for (free, limit, others, reads, then) in [
+        (FreeSteps::default(), None, None, vec![], "Pending"),
+        (FreeSteps::default(), Some(2), None, vec![Read::ResourcesOfBlueprint], "Pending"),
+        (FreeSteps::default(), Some(2), Some(1), vec![], "Pending"),
+        (FreeSteps::default(), Some(2), Some(2), vec![], "Destroyed/Released/NothingToTearDown"),
+        (FreeSteps::default(), Some(2), Some(3), vec![], "Destroyed/Released/NothingToTearDown"),
+        (FreeSteps::ALL, Some(2), Some(2), vec![], "Destroyed/Released/NothingToTearDown"),
+    ] {
+        let decision = Scene { counted_limit: limit, others, free, ..cleared() }.decide(at(1));
+        let builds = reads.is_empty() && then == "Pending";
+        assert_eq!(decision.step.is_some(), builds, "{limit:?} {others:?}");
+        assert_eq!((decision.reads, short(&decision.status)), (reads, then.to_owned()), "{limit:?} {others:?}");
+    }
+    // A limit that was lowered while it is being built: what there is of it is torn down.
+    let mut begun = Scene::reach(State::Building, "", "");
+    (begun.counted_limit, begun.others) = (Some(1), Some(1));
+    let decision = begun.pass(at(2));
+    assert_eq!(short(&decision.status), "Released/Released/TearingDown");
+    assert_eq!(decision.step.map(|order| order.step.kind), Some(StepKind::TearDownResource));
+}
+
 /// What the teardown needs is on record before the first call (api.md section 6).
 #[test]
 fn what_a_teardown_needs_is_written_before_the_first_call() {
@@ -167,6 +192,16 @@ fn what_is_only_seen_is_not_written() {
     let mut scene = Scene { slot_is_clear: Some(false), ..Scene::free("expiresAt: '2026-11-23T11:00:00Z'", "") };
     assert_eq!(scene.pass(at(1)).status, ResourceStatus::default());
     assert_eq!(scene.resource.status, Some(ResourceStatus::default()));
+}
+
+/// What its first step has failed with is news, of a step without effects outside, too.
+#[test]
+fn a_first_build_that_fails_is_told() {
+    let mut scene = Scene { free: FreeSteps::ALL, intent: None, ..cleared() };
+    scene.answer(StepKind::Build, Answer::Failed(failure("NoImage")));
+    let status = scene.decide(at(1)).status;
+    assert_eq!((short(&status).as_str(), &status.failure), ("Pending", &Some(failure("NoImage"))));
+    assert_eq!(reason_and_message(&status.conditions, "Ready"), ("Building".into(), "NoImage it is".into()));
 }
 
 /// The key of a build is the resource's own; the attempt ends with the clock.

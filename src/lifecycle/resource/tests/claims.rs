@@ -174,6 +174,18 @@ fn r4c_what_a_vanished_lease_left_is_torn_down_first() {
     assert_eq!(other_key.pass(at(LATER)).status.claims.len(), 1, "an answer for another attempt is none");
 }
 
+/// R4c: one that is there and cannot be read is not gone, and asking again in this pass would not help.
+#[test]
+fn r4c_the_claim_of_a_lease_that_cannot_be_read_stays() {
+    for state in [State::Leased, State::Waiting] {
+        let mut scene = Scene::reach(state, "", "");
+        scene.leases.insert("uid-of-l".into(), Holder::Unreadable);
+        let decision = scene.decide(at(DAY));
+        assert_eq!((&decision.status.claims, decision.reads), (&scene.status().claims, vec![]), "{state:?}");
+        assert_eq!(decision.step, None, "{state:?}: nothing of it is torn down");
+    }
+}
+
 /// Several vanished leases are torn down one after the other; without effects outside in one write.
 #[test]
 fn r4c_one_teardown_at_a_time() {

@@ -156,6 +156,16 @@ fn the_message_says_why_and_what_to_do() {
     }
 }
 
+/// Who released it, and why, where that was said.
+#[test]
+fn a_release_says_by_whom_and_why() {
+    for (text, expected) in [("Release", "by alice"), ("Release, reason: it was moved", "by alice: it was moved")] {
+        let decision = Scene::reach(State::Idle, "", "").append(&[text], at(LATER));
+        let told = reason_and_message(&decision.status.conditions, "Released");
+        assert_eq!(told, ("Released".into(), expected.into()));
+    }
+}
+
 /// Story 23: unused since the last claim went, or since it was built; three minutes where the Blueprint says nothing.
 #[test]
 fn reclaim_takes_what_was_unused_long_enough() {

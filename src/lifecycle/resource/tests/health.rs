@@ -59,6 +59,29 @@ fn what_is_lost_for_good_breaks_when_nobody_holds_it() {
     assert_eq!(short(&leased.pass(at(LATER + 1)).status), "Broken/Lost/TearingDown");
 }
 
+/// What may become whole again has as long for it as a build may take, from when it was told; then it is replaced, once nobody
+/// holds it.
+#[test]
+fn what_is_lost_for_long_breaks_when_nobody_holds_it() {
+    for (policy, end) in [("", LATER + 15 * MINUTE + 1), ("resource: {buildTimeout: 2m}", LATER + 2 * MINUTE + 1)] {
+        let mut idle = Scene::reach(State::Idle, "", policy);
+        let mut leased = Scene::reach(State::Leased, "", policy);
+        for scene in [&mut idle, &mut leased] {
+            scene.observed = lost("a is not ready", false);
+            assert_eq!(ready(&scene.pass(at(LATER))).0, "ObjectLost");
+        }
+        let waits = idle.pass(just_before(at(end)));
+        assert_eq!((ready(&waits).0.as_str(), waits.wake), ("ObjectLost", Some(at(end))), "{policy}");
+        let decision = idle.pass(at(end));
+        assert_eq!(short(&decision.status), "Broken/Lost/TearingDown", "{policy}");
+        assert_eq!(warned(&decision), [("Lost", "a is not ready")]);
+
+        assert_eq!(short(&leased.pass(at(end)).status), "Active [l]", "{policy}: whoever has it keeps it");
+        leased.leases_end();
+        assert_eq!(short(&leased.pass(at(end + 1)).status), "Broken/Lost/TearingDown", "{policy}");
+    }
+}
+
 /// What is not built yet, or over, is its step's affair.
 #[test]
 fn only_what_is_active_is_looked_after() {

@@ -70,6 +70,7 @@ pub enum Sight {
 #[derive(Clone, Debug)]
 pub enum Holder {
     Seen(Box<Lease>),
+    Unreadable,
     Gone,
 }
 
@@ -178,6 +179,7 @@ impl Scene {
     pub fn decide(&self, now: MicroTime) -> Decision<ResourceStatus> {
         let view = |claim: &Claim| match self.leases.get(&claim.uid) {
             Some(Holder::Seen(lease)) => LeaseView::Seen(lease),
+            Some(Holder::Unreadable) => LeaseView::Unreadable,
             Some(Holder::Gone) => LeaseView::Gone,
             None => LeaseView::Absent,
         };

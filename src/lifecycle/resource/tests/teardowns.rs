@@ -17,6 +17,27 @@ fn r8_what_a_teardown_rests_on_is_on_record() {
     assert_eq!(decision.step.map(|order| order.step), Some(scene.step(StepKind::TearDownResource)));
 }
 
+/// What a vanished lease left could not be torn down: that shows until it is, also while it is tried again, and is told once.
+#[test]
+fn r4c_what_fails_beneath_a_released_resource_shows_until_it_is_done() {
+    let mut scene = Scene::reach(State::Waiting, "", "");
+    scene.leases.insert("uid-of-l".into(), Holder::Gone);
+    let order = scene.pass(at(LATER)).step.unwrap();
+    assert_eq!(short(scene.status()), "Released/Released/WaitingForLeases [l]");
+    let report = |answer| vec![Report { step: order.step.clone(), answer, failures: 1, retry_at: None }];
+    scene.reports = report(Answer::Failed(failure("NoRoute")));
+    let decision = scene.pass(at(50));
+    assert_eq!(short(&decision.status), "Released/Released/TeardownFailed [l]");
+    assert_eq!(decision.events.len(), 1);
+    for reports in [vec![], report(Answer::Again(waits("", None))), report(Answer::Failed(failure("NoRoute")))] {
+        scene.reports = reports;
+        let again = scene.pass(at(60));
+        assert_eq!((again.status, again.events.len()), (decision.status.clone(), 0));
+    }
+    scene.reports = report(done());
+    assert_eq!(short(&scene.pass(at(70)).status), "Released/Released/TearingDown", "what was told is over");
+}
+
 /// Story 28: fails N times: it stays with the error and its slot, is never falsely Destroyed, and recovers by itself.
 #[test]
 fn a_teardown_that_fails_stays_with_its_error_and_recovers() {
