@@ -8,11 +8,33 @@ macro_rules! bug {
     };
 }
 
-/// What can be done wrong: mostly a rule of the protocol left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
+/// All of them, named once.
+macro_rules! bugs {
+    ($($(#[$what:meta])* $bug:ident,)*) => {
+        /// What can be done wrong: mostly a rule of the protocol left out.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug {
+            $($(#[$what])* $bug,)*
+        }
+
+        impl Bug {
+            /// Each of them.
+            pub const ALL: &[Self] = &[$(Self::$bug),*];
+        }
+    };
+}
+
+bugs! {
     /// L1: nothing waits for the finalizer.
     NoFinalizer,
+    /// L1, for resources: they are made without the finalizer, and nothing waits for it.
+    ResourceWithoutFinalizer,
+    /// L1, for Blueprints: it is never put on.
+    BlueprintWithoutFinalizer,
+    /// L2: bound to a resource that does not claim it.
+    BindsUnclaimed,
+    /// L2: a claim for another attempt is taken up.
+    AnyAttempt,
     /// L3: a step begins before what it rests on is on record.
     StepBeforeRecord,
     /// L4: a claim on a resource that is over is never given up.
@@ -31,12 +53,16 @@ pub enum Bug {
     TearsDownHeld,
     /// L9: Destroyed when the teardown has begun.
     DestroyedTooEarly,
+    /// L9: the finalizer goes before Destroyed is on record.
+    LetsGoTooEarly,
     /// R1: no quorum read of the Blueprint before the build.
     UnreadBlueprint,
     /// R2: no quorum list of the leases on the slot.
     UnreadSlot,
     /// R3: one more than there is room for.
     OneTooMany,
+    /// R3, R6: what is over grants still.
+    GrantsWhenOver,
     /// R4a: a claim is dropped because its lease looks Pending.
     DropsClaimOfWaiting,
     /// R4b: a claim is dropped because its lease is over.
@@ -49,20 +75,30 @@ pub enum Bug {
     ServesTwice,
     /// R7: drains what is leased.
     DrainsLeased,
+    /// R7: a Reclaim takes what is leased.
+    ReclaimsLeased,
     /// R8: torn down beneath its leases.
     TearsDownClaimed,
+    /// R8: a step begins before what it rests on is on record.
+    ResourceStepBeforeRecord,
+    /// B1: resources are made before the Blueprint was seen with its finalizer.
+    MakesTooEarly,
+    /// B1: whoever has the slot is taken for one's own.
+    AdoptsNamesake,
     /// B2: a Blueprint goes by what the cache shows.
     BlueprintGoesFirst,
+    /// B3: a Blueprint deletes its resources.
+    DeletesResources,
     /// G3: a claim without a UID.
     ClaimWithoutUid,
+    /// G3: references are compared by name.
+    ComparesNames,
     /// Q1: one command a write.
     OneCommandAWrite,
     /// Q3: a Release with hold ends the hold.
     HoldEndsHold,
     /// A command that was pruned is forgotten.
     ForgetsPruned,
-    /// L2: a claim for another attempt is taken up.
-    AnyAttempt,
     /// A clock runs out early.
     EarlyTimer,
     /// When to look again is lost.
@@ -78,21 +114,32 @@ mod switch {
     use super::Bug;
     use std::cell::Cell;
 
-    thread_local!(static MADE: Cell<Option<Bug>> = const { Cell::new(None) });
+    thread_local! {
+        static MADE: Cell<Option<Bug>> = const { Cell::new(None) };
+        static WAS_MADE: Cell<bool> = const { Cell::new(false) };
+    }
 
     /// From now on this bug is made, on this thread.
     pub fn make(bug: Option<Bug>) {
         MADE.set(bug);
+        WAS_MADE.set(false);
     }
 
     /// See `bug!`.
     pub fn is_made(bug: Bug) -> bool {
-        MADE.get() == Some(bug)
+        let made = MADE.get() == Some(bug);
+        WAS_MADE.set(WAS_MADE.get() || made);
+        made
+    }
+
+    /// Whether the place was reached where the present bug is made: one that has none is no bug.
+    pub fn was_made() -> bool {
+        WAS_MADE.get()
     }
 }
 
 #[cfg(feature = "deliberate-bugs")]
-pub use switch::{is_made, make};
+pub use switch::{is_made, make, was_made};
 
 /// See `bug!`.
 #[cfg(not(feature = "deliberate-bugs"))]

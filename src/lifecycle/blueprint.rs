@@ -48,7 +48,7 @@ pub fn decide(blueprint: &Blueprint, around: &Surroundings, now: MicroTime) -> D
     if is_deleting(&blueprint.metadata) && !finalizer {
         return Decision::nothing(on_record);
     }
-    if !finalizer {
+    if !finalizer && !bug!(BlueprintWithoutFinalizer) {
         // B1: creates nothing before its own object was read with the finalizer.
         return Decision::metadata(on_record, MetadataChange::AddFinalizer);
     }

@@ -179,7 +179,7 @@ pub fn has_ended(claim: &Claim, lease: &Lease, resource_uid: &str) -> bool {
 /// have not ended. The matcher and the resource's own pass both ask here, so that what the one offers the other takes.
 pub fn room(resource: &Resource, blueprint: &Blueprint, slot: SlotState, held: usize) -> usize {
     let Some(status) = &resource.status else { return 0 };
-    let may_grant = resource.phase() == ResourcePhase::Active
+    let may_grant = (resource.phase() == ResourcePhase::Active || bug!(GrantsWhenOver))
         && !is_deleting(&resource.metadata)
         && !health::is_lost(&status.conditions)
         && commands::unconsumed(&resource.spec.commands, &status.commands).next().is_none()

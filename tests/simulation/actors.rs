@@ -42,7 +42,7 @@ impl People {
     pub fn new(server: Arc<Server>, chance: Chance, plan: &Plan) -> Self {
         Self {
             me: "people".into(),
-            finalizer_on_create: chance.permille(600),
+            finalizer_on_create: chance.permille(600) && plan.scene.is_none(),
             forceful: chance.permille(200) || plan.forceful,
             often_forceful: plan.forceful,
             rough: plan.rough,
@@ -55,12 +55,16 @@ impl People {
         }
     }
 
-    /// Namespaces, and the first Blueprints.
-    pub fn set_up(&mut self) {
+    /// The namespaces.
+    pub fn make_namespaces(&self) {
         for namespace in NAMESPACES {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             self.ask(Verb::Create, Kind::Namespace, "", None, object);
         }
+    }
+
+    /// The first Blueprints.
+    pub fn set_up(&mut self) {
         self.make_blueprint("pool");
         if self.chance.permille(500) {
             self.make_blueprint("hosts");
@@ -115,18 +119,18 @@ impl People {
         }
     }
 
-    fn ask(&self, verb: Verb, kind: Kind, namespace: &str, name: Option<&str>, body: Value) -> Answer {
+    pub fn ask(&self, verb: Verb, kind: Kind, namespace: &str, name: Option<&str>, body: Value) -> Answer {
         let namespace = Some(namespace.to_owned()).filter(|ns| !ns.is_empty());
         let target = Target::Objects { kind, namespace, name: name.map(str::to_owned), status: false };
         self.server.handle(&self.me, &Request { verb, target, query: BTreeMap::new(), body, metadata_only: false })
     }
 
-    fn to(&self, verb: Verb, kind: Kind, object: &Value, body: Value) -> Answer {
+    pub fn to(&self, verb: Verb, kind: Kind, object: &Value, body: Value) -> Answer {
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
         self.ask(verb, kind, text("namespace"), Some(text("name")), body)
     }
 
-    fn merge(&self, kind: Kind, object: &Value, patch: Value) -> Answer {
+    pub fn merge(&self, kind: Kind, object: &Value, patch: Value) -> Answer {
         self.to(Verb::MergePatch, kind, object, patch)
     }
 
@@ -139,7 +143,7 @@ impl People {
         self.chance.one(&those).cloned()
     }
 
-    fn create(&self, kind: Kind, namespace: &str, name: &str, spec: Value) {
+    pub fn create(&self, kind: Kind, namespace: &str, name: &str, spec: Value) {
         let mut meta = json!({"name": name});
         if self.finalizer_on_create {
             meta["finalizers"] = json!(["drydock.dev/teardown"]);
@@ -414,9 +418,15 @@ impl People {
 
     /// A finalizer is forced off: what only an administrator may do, and what destroys the record of what was built.
     fn force(&self, kind: Kind) {
-        let Some(object) = self.some(kind) else { return };
-        self.to(Verb::Delete, kind, &object, json!({}));
-        self.merge(kind, &object, json!({"metadata": {"finalizers": null}}));
+        if let Some(object) = self.some(kind) {
+            self.force_off(kind, &object);
+        }
+    }
+
+    /// Of this object.
+    pub fn force_off(&self, kind: Kind, object: &Value) {
+        self.to(Verb::Delete, kind, object, json!({}));
+        self.merge(kind, object, json!({"metadata": {"finalizers": null}}));
     }
 }
 

@@ -1,11 +1,12 @@
 //! What goes wrong, and how often. Each rate is so many in a thousand; a run draws its own from its seed, so that some runs
 //! have much of one kind and nothing of another.
 
-use crate::random::Chance;
+use crate::{journal::Kind, random::Chance};
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
+use tokio::sync::Notify;
 
 /// The rates of a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,23 +67,68 @@ impl Rates {
     }
 }
 
+/// What a script keeps from controllers whose names begin so, until it opens it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shut {
+    /// Nothing is written to the status of the object of this name.
+    Writes(&'static str, Kind, &'static str),
+    /// Watches of this kind show nothing.
+    Watch(&'static str, Kind),
+}
+
 /// The faults of a run, until they stop.
 #[derive(Debug)]
 pub struct Faults {
     rates: Rates,
     stopped: AtomicBool,
+    shut: Mutex<Vec<Shut>>,
+    opened: Notify,
     pub chance: Chance,
 }
 
 impl Faults {
     /// With these rates.
     pub fn new(rates: Rates, chance: Chance) -> Arc<Self> {
-        Arc::new(Self { rates, stopped: AtomicBool::new(false), chance })
+        let (shut, opened) = (Mutex::default(), Notify::new());
+        Arc::new(Self { rates, stopped: AtomicBool::new(false), shut, opened, chance })
     }
 
     /// From now on everything works.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        self.open(|_| true);
+    }
+
+    /// Shuts something.
+    pub fn shut(&self, what: Shut) {
+        self.shut.lock().unwrap().push(what);
+    }
+
+    /// Opens what of it is this.
+    pub fn open(&self, this: impl Fn(&Shut) -> bool) {
+        self.shut.lock().unwrap().retain(|shut| !this(shut));
+        self.opened.notify_waiters();
+    }
+
+    fn is_shut(&self, is: impl Fn(&Shut) -> bool) -> bool {
+        self.shut.lock().unwrap().iter().any(is)
+    }
+
+    /// Whether somebody's status writes to this object are shut.
+    pub fn shuts_writes(&self, by: &str, kind: Kind, name: &str) -> bool {
+        self.is_shut(|shut| matches!(shut, Shut::Writes(who, k, n) if by.starts_with(who) && *k == kind && *n == name))
+    }
+
+    /// Waits until somebody's watch of this kind is open.
+    pub async fn watch_is_open(&self, by: &str, kind: Kind) {
+        loop {
+            let mut opened = std::pin::pin!(self.opened.notified());
+            opened.as_mut().enable();
+            if !self.is_shut(|shut| matches!(shut, Shut::Watch(who, k) if by.starts_with(who) && *k == kind)) {
+                return;
+            }
+            opened.await;
+        }
     }
 
     /// Whether everything works.

@@ -22,13 +22,13 @@ use std::time::Duration;
 const SILENCE: Duration = Duration::from_secs(40 * 60);
 
 /// By then it must be: many leases may have to take their turns.
-const PATIENCE: Duration = Duration::from_secs(48 * 3600);
+pub const PATIENCE: Duration = Duration::from_secs(48 * 3600);
 
 /// How late a deadline may be honoured.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Waits until the system is silent, and looks at what it has come to.
-pub async fn comes_to_rest(server: &Server, checks: &mut Checks) -> Option<Wrong> {
+pub async fn comes_to_rest(server: &Server, checks: &mut Checks, patience: Duration) -> Option<Wrong> {
     let began = server.clocks.elapsed();
     let (mut newest, mut since) = (server.newest(), began);
     loop {
@@ -45,7 +45,7 @@ pub async fn comes_to_rest(server: &Server, checks: &mut Checks) -> Option<Wrong
         if now - since > SILENCE {
             break;
         }
-        if now - began > PATIENCE {
+        if now - began > patience {
             return Some(restless(server, now));
         }
     }
@@ -102,9 +102,20 @@ fn lease_at_rest(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict {
     }
     match lease.phase() {
         LeasePhase::Pending => served_or_says_why(now, lease, wall),
-        LeasePhase::Active | LeasePhase::Destroyed => Ok(()),
+        LeasePhase::Active => holds_what_is_there(now, lease),
+        LeasePhase::Destroyed => Ok(()),
         phase => wrong(format!("a lease rests in {phase:?}"), &[id]),
     }
+}
+
+/// G3: by UID, for a namesake is another.
+fn holds_what_is_there(now: &Now, lease: &Lease) -> Verdict {
+    let id = uid(&lease.metadata);
+    let resource = lease.resource_ref().and_then(|reference| now.resources.get(&reference.uid));
+    let holds = resource.is_some_and(|resource| {
+        resource.phase() == ResourcePhase::Active && resource.claims().iter().any(|claim| claim.uid == id)
+    });
+    if holds { Ok(()) } else { wrong("a lease is Active, and what it holds is gone", &[id]) }
 }
 
 fn resource_at_rest(now: &Now, resource: &Resource, wall: MicroTime) -> Verdict {

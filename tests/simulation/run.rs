@@ -9,6 +9,7 @@ use crate::{
     random::Chance,
     rest,
     server::Server,
+    stage::{self, Scene, Stage},
     time::{Clocks, ControllerClock},
     wire::Wire,
     world::{Flaws, InWorld, World},
@@ -42,6 +43,8 @@ pub struct Plan {
     pub forceful: bool,
     /// Watches are far behind, and resources go often, whatever the seed says.
     pub rough: bool,
+    /// A scene that is played in place of people, chance and faults, with two controllers.
+    pub scene: Option<Scene>,
 }
 
 impl Plan {
@@ -55,6 +58,7 @@ impl Plan {
             early: Duration::ZERO,
             forceful: false,
             rough: false,
+            scene: None,
         }
     }
 }
@@ -69,6 +73,8 @@ pub struct Outcome {
     pub versions: u64,
     /// How many times a controller was killed.
     pub crashes: usize,
+    /// What a scene waited for in vain.
+    pub in_vain: Option<String>,
 }
 
 /// Runs a plan.
@@ -81,7 +87,7 @@ async fn run(plan: &Plan) -> Outcome {
     let chance = Chance::new(plan.seed);
     let clocks = Clocks::new();
     let journal = Journal::new(clocks.clone());
-    let mut rates = Rates::drawn(&chance);
+    let mut rates = if plan.scene.is_some() { Rates::default() } else { Rates::drawn(&chance) };
     if plan.rough {
         (rates.stalled, rates.slow) = (60, 100);
     }
@@ -90,33 +96,42 @@ async fn run(plan: &Plan) -> Outcome {
     server.sabotage(|sabotage| *sabotage = plan.sabotage);
     let world = World::new(journal.clone(), faults.clone(), plan.flaws);
     let mut people = People::new(server.clone(), chance.clone(), plan);
-    people.set_up();
+    people.make_namespaces();
+    if plan.scene.is_none() {
+        people.set_up();
+    }
 
     let mut tasks = JoinSet::new();
     let crashes = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    for line in 1..=chance.within(1..3) {
+    for line in 1..=if plan.scene.is_some() { 2 } else { chance.within(1..3) } {
         let house = House { server: server.clone(), world: world.clone(), faults: faults.clone(), early: plan.early };
         tasks.spawn(house.live(line, crashes.clone()));
     }
     let mut checks = Checks::new(journal.clone());
-    let end = tokio::time::Instant::now() + plan.trouble;
-    let mut wrong = None;
-    while tokio::time::Instant::now() < end && wrong.is_none() {
-        tokio::time::sleep(people.pause()).await;
-        people.act(&clocks);
-        wrong = checks.catch_up();
+    let (mut wrong, mut in_vain) = (None, None);
+    if let Some(scene) = plan.scene {
+        let stage = Stage { server: server.clone(), faults: faults.clone(), people };
+        (wrong, in_vain) = stage.play(scene, &mut checks).await;
+        people = stage.people;
+    } else {
+        let end = tokio::time::Instant::now() + plan.trouble;
+        while tokio::time::Instant::now() < end && wrong.is_none() {
+            tokio::time::sleep(people.pause()).await;
+            people.act(&clocks);
+            wrong = checks.catch_up();
+        }
     }
     faults.stop();
     people.leave();
     clocks.set_right();
     journal.add(&"run".into(), What::Note("faults stop, everybody leaves, and the clock is set right".into()));
     if wrong.is_none() {
-        wrong = rest::comes_to_rest(&server, &mut checks).await;
+        wrong = rest::comes_to_rest(&server, &mut checks, plan.scene.map_or(rest::PATIENCE, |_| stage::PATIENCE)).await;
     }
     tasks.abort_all();
     let wrong = wrong.map(|wrong| wrong.tell(&journal, &clocks));
     let versions = server.newest() - 100;
-    Outcome { wrong, hash: journal.hash(), versions, crashes: crashes.load(Ordering::Relaxed) }
+    Outcome { wrong, hash: journal.hash(), versions, crashes: crashes.load(Ordering::Relaxed), in_vain }
 }
 
 /// Where a controller lives: when it is killed the next begins, some time later.

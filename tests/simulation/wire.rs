@@ -115,7 +115,7 @@ impl Wire {
             }
             std::future::pending::<()>().await;
         }
-        if faults.happens(|r| r.lost_before) {
+        if faults.happens(|r| r.lost_before) || self.is_shut(request) {
             return self.trouble();
         }
         let answer = self.server.handle(&self.name, request);
@@ -124,6 +124,15 @@ impl Wire {
             return self.trouble();
         }
         Ok(answer)
+    }
+
+    fn is_shut(&self, request: &Request) -> bool {
+        match (&request.target, request.verb) {
+            (Target::Objects { kind, name: Some(name), status: true, .. }, Verb::Replace) => {
+                self.faults.shuts_writes(&self.name, *kind, name)
+            }
+            _ => false,
+        }
     }
 
     /// An error of the server, or none at all: the connection is reset.
@@ -195,6 +204,7 @@ impl View {
                 }
                 Shown::Version(version) => {
                     self.lag().await;
+                    self.wire.faults.watch_is_open(&self.wire.name, self.kind).await;
                     let faults = &self.wire.faults;
                     self.shown = version.number;
                     if faults.happens(|r| r.cut) && self.relist_at.is_none() {

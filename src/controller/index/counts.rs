@@ -39,7 +39,7 @@ impl Pool {
 
     pub(super) fn may_build(&self, now: MicroTime) -> bool {
         // B1: creates nothing before its own object was read with the finalizer.
-        has_finalizer(&self.object.metadata)
+        (has_finalizer(&self.object.metadata) || bug!(MakesTooEarly))
             && pool::is_judged(&self.object)
             && pool::grants(&self.object, SlotState::Current)
             && deadline::build_put_off(self.next_build_at, now).is_none()

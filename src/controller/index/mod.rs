@@ -241,6 +241,10 @@ impl Index {
 
     /// The pool that a resource belongs to: its Blueprint is in the cache under the UID of the reference.
     fn pool_of(&self, resource: &Resource) -> Option<(&ObjectKey, &Pool)> {
+        if bug!(AdoptsNamesake) {
+            let namespace = resource.metadata.namespace.as_deref()?;
+            return self.blueprints.get_key_value(&ObjectKey::new(namespace, &resource.spec.blueprint_ref.name));
+        }
         self.blueprint_uids
             .get(&resource.spec.blueprint_ref.uid)
             .and_then(|key| self.blueprints.get_key_value(key))

@@ -89,11 +89,14 @@ impl Index {
         let lease = self.leases.get(key)?.clone();
         let id = uid(&lease.metadata);
         let claimants = self.claimed.get(id).into_iter().flatten().filter_map(|r| self.resources.get(r));
-        let claims =
+        let mut claims: Vec<_> =
             claimants.filter_map(|r| Some((self.held(r), r.claims().iter().find(|c| c.uid == id)?.attempt))).collect();
+        if bug!(BindsUnclaimed) {
+            claims.extend(self.resources.values().map(|r| (self.held(r), lease.attempt())));
+        }
         let bound = lease.resource_ref().and_then(|reference| {
             let resource = self.resources.get(&ObjectKey::new(&reference.namespace, &reference.name))?;
-            (uid(&resource.metadata) == reference.uid).then(|| self.held(resource))
+            (uid(&resource.metadata) == reference.uid || bug!(ComparesNames)).then(|| self.held(resource))
         });
         let waiting = self.waiting(key, &lease, now);
         let heartbeat_seen = self.heartbeats.get(key).copied();

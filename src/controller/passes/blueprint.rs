@@ -10,7 +10,7 @@ use crate::{
         step::Slot,
     },
     controller::{index::DueReclaim, writer::RequestError},
-    lifecycle::{Read, blueprint, commands::shorten, matching, pool, uid},
+    lifecycle::{MetadataChange, Read, Urgency, blueprint, commands::shorten, is_deleting, matching, pool, uid},
 };
 use kube::{
     Api,
@@ -53,6 +53,9 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
             resources_left = Some(left.items.len());
             continue;
         }
+        if bug!(DeletesResources) && is_deleting(&blueprint.metadata) {
+            delete_idle(shell, &blueprint).await?;
+        }
         let on_record = blueprint.status.clone().unwrap_or_default();
         let next = (decision.status != on_record)
             .then(|| Blueprint { status: Some(decision.status.clone()), ..(*blueprint).clone() });
@@ -69,6 +72,18 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
         made?;
         return Ok(wake.into_iter().chain(reclaimed?).min());
     }
+}
+
+/// The bug `DeletesResources`: what R7 leaves to the resources themselves.
+async fn delete_idle(shell: &Arc<Shell>, blueprint: &Blueprint) -> Result<(), PassError> {
+    let namespace = blueprint.metadata.namespace.as_deref().unwrap_or_default();
+    for resource in siblings(shell, namespace, uid(&blueprint.metadata)).await? {
+        if resource.claims().is_empty() && !is_deleting(&resource.metadata) {
+            let deleted = shell.writer.change_metadata(Urgency::Later, &resource, MetadataChange::Delete).await;
+            deleted.map_err(|source| PassError::Request { what: "deleting a Resource", source })?;
+        }
+    }
+    Ok(())
 }
 
 /// What its driver finds wrong with a Blueprint, and in which generation of it.
@@ -196,7 +211,7 @@ pub(in crate::controller) fn draft(blueprint: &Blueprint, slot: &Slot, lease: Op
             name: Some(slot_name(&name, &slot.name)),
             namespace: meta.namespace.clone(),
             labels: Some([(BLUEPRINT_LABEL.to_owned(), blueprint_uid.clone())].into()),
-            finalizers: Some(vec![FINALIZER.to_owned()]),
+            finalizers: (!bug!(ResourceWithoutFinalizer)).then(|| vec![FINALIZER.to_owned()]),
             ..ObjectMeta::default()
         },
         spec: ResourceSpec {

@@ -129,7 +129,7 @@ async fn rounds(
                 reports.push(report);
                 continue;
             }
-            if decision.status == on_record && decision.metadata.is_none() {
+            if (decision.status == on_record && decision.metadata.is_none()) || bug!(ResourceStepBeforeRecord) {
                 let retry = shell.steps.want(shell, key, order.clone(), driver, work());
                 return Ok(decision.wake.into_iter().chain(retry).min());
             }
@@ -259,8 +259,8 @@ async fn look(
                     shell.see(|index, now| index.see_blueprint((*blueprint).clone(), now));
                     match (is_deleting(&blueprint.metadata), has_finalizer(&blueprint.metadata)) {
                         (true, _) => BlueprintFact::Deleting(blueprint.into()),
-                        (false, true) => BlueprintFact::Confirmed(blueprint.into()),
-                        (false, false) => BlueprintFact::NotYetOurs,
+                        (false, false) if !bug!(MakesTooEarly) => BlueprintFact::NotYetOurs,
+                        (false, _) => BlueprintFact::Confirmed(blueprint.into()),
                     }
                 }
             });

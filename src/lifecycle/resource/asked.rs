@@ -67,13 +67,13 @@ impl Pass<'_> {
     fn asked_to_reclaim(&mut self, by: &str) -> Verdict {
         match self.phase {
             ResourcePhase::Pending => refused("it is being built; append Release to cancel the build"),
-            ResourcePhase::Active if !self.next.claims.is_empty() => {
+            ResourcePhase::Active if !self.next.claims.is_empty() && !bug!(ReclaimsLeased) => {
                 refused(format!("it is held by {} leases; append Release to end them", self.next.claims.len()))
             }
             ResourcePhase::Active => {
                 let since = self.next.idle_since.unwrap_or(self.now);
                 let at = since.after(self.policy.reclaim_after.unwrap_or(deadline::RECLAIM_AFTER));
-                if at > self.now {
+                if at > self.now && !bug!(ReclaimsLeased) {
                     let used = self.now.timestamp().duration_since(since.timestamp()).as_secs();
                     return refused(format!("it was used {used} s ago and is reclaimable at {at}; ask again then"));
                 }

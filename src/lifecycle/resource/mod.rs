@@ -119,7 +119,7 @@ pub fn decide(resource: &Resource, around: &Surroundings<'_>, now: MicroTime) ->
             (true, false) => Decision::nothing(on_record),
         };
     }
-    if !finalizer && !deleting {
+    if !finalizer && !deleting && !bug!(ResourceWithoutFinalizer) {
         // L1, for resources.
         return Decision::metadata(on_record, MetadataChange::AddFinalizer);
     }
@@ -423,7 +423,8 @@ impl<'a> Pass<'a> {
         // One that is past its Age, and was not to go, is nobody's new one: it may go at any time.
         let past = self.age().is_some_and(|at| at <= self.now);
         let grants = !deleting && !lost && !past && pool::grants(blueprint, self.around.slot);
-        if self.phase != ResourcePhase::Active || !grants {
+        let active = self.phase == ResourcePhase::Active || bug!(GrantsWhenOver);
+        if !active || !grants {
             return;
         }
         let once = self.lease_policy.recycle == Recycle::Destroy;
@@ -446,7 +447,7 @@ impl<'a> Pass<'a> {
             };
             self.hook(HookKind::DidAcquire, &claim);
             self.next.claims.push(claim);
-            self.next.served = once;
+            self.next.served = once && !bug!(ServesTwice);
             self.next.idle_since = None;
             self.urgency = self.urgency.min(Urgency::Soon);
         }

@@ -65,6 +65,8 @@ pub struct Now {
     pub known_leases: BTreeSet<String>,
     /// Objects that went by force, or before the controller had put its finalizer on.
     pub vanished: BTreeSet<String>,
+    /// Blueprints that ever had the finalizer.
+    pub guarded: BTreeSet<String>,
     /// The highest limit that a Blueprint ever had.
     pub limits: BTreeMap<String, i64>,
     /// The lowest limit that a Blueprint ever had.
@@ -193,6 +195,9 @@ impl Now {
                 let lowest = self.lowest_limits.entry(id.clone()).or_insert(limit);
                 *lowest = limit.min(*lowest);
                 self.all_blueprints.insert(id.clone(), new.clone());
+                if has_finalizer(&new.metadata) {
+                    self.guarded.insert(id.clone());
+                }
                 let old = self.blueprints.get(&id).cloned();
                 let let_go = version.change == Change::Deleted || !has_finalizer(&new.metadata);
                 if controller && let_go && old.is_some_and(|old| has_finalizer(&old.metadata)) {

@@ -3,7 +3,7 @@
 use super::{Now, Verdict, causes, wrong};
 use crate::journal::Change;
 use drydock::{
-    api::{Claim, LeasePhase, Resource, ResourcePhase, blueprint::Recycle, step::EffectKey},
+    api::{Claim, CommandType, LeasePhase, Resource, ResourcePhase, ResourceSpec, blueprint::Recycle, step::EffectKey},
     lifecycle::{commands, conditions, has_finalizer, is_deleting, uid},
 };
 use std::sync::Arc;
@@ -26,6 +26,22 @@ fn can_become(before: ResourcePhase, after: ResourcePhase) -> bool {
     }
 }
 
+/// B3, and design.md, 6: nothing is written to a resource's spec but a `Reclaim` at the end of its queue, while nobody holds it.
+fn reclaimed(old: &Resource, new: &Resource) -> Verdict {
+    let id = uid(&new.metadata);
+    let before = old.spec.commands.len();
+    let only_appended = new.spec.commands.starts_with(&old.spec.commands)
+        && new.spec.commands[before..].iter().all(|command| command.type_ == CommandType::Reclaim);
+    let same = ResourceSpec { commands: old.spec.commands.clone(), ..new.spec.clone() } == old.spec;
+    if !only_appended || !same {
+        return wrong("the controller wrote a resource's spec", &[id]);
+    }
+    if old.phase() != Active || !old.claims().is_empty() {
+        return wrong("B3: a Reclaim was appended to a resource that is not idle", &[id]);
+    }
+    Ok(())
+}
+
 impl Now {
     /// The name is the lock of the slot; and there are never more than the limit.
     pub(super) fn resource_created(&self, new: &Resource) -> Verdict {
@@ -34,6 +50,9 @@ impl Now {
         let Some(blueprint) = self.all_blueprints.get(owner) else {
             return wrong("B1: a resource was made for a Blueprint that never was", &[id]);
         };
+        if !self.guarded.contains(owner) {
+            return wrong("B1: a resource was made before its Blueprint had the finalizer", &[id, owner]);
+        }
         if new.slot().is_none() || blueprint.metadata.name.as_deref() != Some(&new.spec.blueprint_ref.name) {
             return wrong("a resource's name is not that of a slot of its Blueprint", &[id]);
         }
@@ -193,7 +212,7 @@ impl Now {
     pub(super) fn resource_metadata(&self, old: &Resource, new: &Resource, change: Change) -> Verdict {
         let id = uid(&new.metadata);
         if old.spec != new.spec {
-            return wrong("the controller wrote a resource's spec", &[id]);
+            return reclaimed(old, new);
         }
         let let_go = has_finalizer(&old.metadata) && !has_finalizer(&new.metadata);
         let deleted = is_deleting(&new.metadata) && !is_deleting(&old.metadata);

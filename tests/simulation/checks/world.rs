@@ -95,8 +95,9 @@ impl Now {
 
     fn made_for_lease(&self, key: &EffectKey, id: &str, attempt: i64) -> Verdict {
         let ids = ids(key);
+        let slot = self.slots.get(&key.resource);
         if self.is_lost(key) {
-            return Ok(());
+            return self.beside_nobody(key, id);
         }
         if !self.there.contains(&EffectKey::of_resource(&key.resource)) {
             return wrong(format!("{key:?} was made on a resource that is not there"), &ids);
@@ -110,7 +111,6 @@ impl Now {
         if !resource.claims().iter().any(|claim| claim.uid == id && claim.attempt == attempt) {
             return wrong(format!("{key:?} was made, and the resource does not claim it"), &ids);
         }
-        let slot = self.slots.get(&key.resource);
         let beside = self.there.iter().filter(|other| {
             let known = other.lease.as_ref().is_some_and(|(lease, _)| !self.vanished.contains(lease));
             known && !self.is_lost(other) && self.slots.get(&other.resource) == slot
@@ -120,6 +120,20 @@ impl Now {
             return wrong(format!("{key:?} was made where there is no room"), &ids);
         }
         Ok(())
+    }
+
+    /// L7, R2: where a resource went by force its slot is not given to others before its leases have ended.
+    fn beside_nobody(&self, key: &EffectKey, id: &str) -> Verdict {
+        let slot = self.slots.get(&key.resource);
+        let of_another = |other: &&EffectKey| {
+            other.lease.is_some() && other.resource != key.resource && self.slots.get(&other.resource) == slot
+        };
+        match self.there.iter().filter(of_another).find(|other| !self.is_lost(other)) {
+            Some(other) if !self.vanished.contains(id) && !self.forgotten.contains(id) => {
+                wrong(format!("L7: {key:?} was made in the slot of {other:?}"), &[id, &key.resource, &other.resource])
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A teardown takes nothing away that somebody has: not from a lease that is held or to be looked at, not from under

@@ -56,6 +56,10 @@ pub struct Sabotage {
     pub blind_status_writes: bool,
     /// Preconditions of finalizer changes and deletes are lost on the way.
     pub blind_metadata_writes: bool,
+    /// What a JSON patch tests is not tested.
+    pub blind_appends: bool,
+    /// Commands may be appended to what is Destroyed, by anybody.
+    pub late_commands: bool,
     /// The ledger goes with a second write, which is lost now and then.
     pub ledger_apart: bool,
 }

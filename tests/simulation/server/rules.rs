@@ -6,6 +6,9 @@
 use crate::journal::Kind;
 use serde_json::Value;
 
+/// Q2: nothing is appended any more.
+pub const DESTROYED: &str = "it is destroyed and takes no more commands";
+
 /// Why a version may not follow another, or not be the first.
 pub fn refusal(kind: Kind, old: Option<&Value>, new: &Value) -> Option<String> {
     let queue = list(new, "/spec/commands");
@@ -62,7 +65,7 @@ fn wrong_change(kind: Kind, old: &Value, new: &Value) -> Option<String> {
     }
     let destroyed = old.pointer("/status/phase").is_some_and(|phase| phase == "Destroyed");
     if destroyed && kind != Kind::Blueprint && !queue.iter().all(|command| has(list(old, "/spec/commands"), command)) {
-        return Some("it is destroyed and takes no more commands".into());
+        return Some(DESTROYED.into());
     }
     let may_change: &[&str] = match kind {
         Kind::Lease => &["priority", "expiresAt", "ttlAfterDestroyed", "heartbeat", "commands"],
