@@ -21,7 +21,7 @@ bench: programs ## Measure, as ratios in one run, and compare with the budgets
 
 # The output goes through cat so that make waits for the last control plane, which ends with the test that used it.
 .PHONY: test
-test: programs ## Run all tests, those on the real control plane too
+test: programs chart-programs ## Run all tests, those on the real control plane too
 	set -o pipefail; cargo test --no-fail-fast | cat
 
 .PHONY: simulate
@@ -70,3 +70,8 @@ run: programs ## Start a real control plane with Drydock and its controller, and
 .PHONY: programs
 programs:
 	@tools/controlplane/programs >/dev/null
+
+# helm, and the Lua of Argo CD: what tests of the chart need.
+.PHONY: chart-programs
+chart-programs:
+	@tools/controlplane/programs helm glua >/dev/null

@@ -12,20 +12,24 @@ use crate::support::leash::repository;
 /// The Kubernetes that is rendered for, where a test does not say.
 const KUBERNETES: &str = "--kube-version=1.36.0";
 
-/// The path of helm: found or built once.
-fn program() -> &'static Path {
+/// The path of a program, `helm` or `glua`: found or built once.
+pub fn program(name: &str) -> PathBuf {
+    let found = Command::new(repository("tools/controlplane/programs")).arg(name).output().unwrap();
+    let said = String::from_utf8_lossy(&found.stdout).into_owned();
+    let path = said.trim().strip_prefix(&format!("{name}="));
+    path.unwrap_or_else(|| panic!("{name}: {}", String::from_utf8_lossy(&found.stderr))).into()
+}
+
+/// The path of helm.
+fn helm_program() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let found = Command::new(repository("tools/controlplane/programs")).arg("helm").output().unwrap();
-        let said = String::from_utf8_lossy(&found.stdout).into_owned();
-        said.trim().strip_prefix("helm=").expect("tools/controlplane/programs finds or builds helm").into()
-    })
+    PATH.get_or_init(|| program("helm"))
 }
 
 /// Runs helm with these arguments, in a folder for its own files.
 pub fn helm(arguments: &[&str], kubeconfig: Option<&Path>) -> Output {
     let home = tempfile::tempdir().unwrap();
-    let mut command = Command::new(program());
+    let mut command = Command::new(helm_program());
     command.args(arguments).env("HELM_CACHE_HOME", home.path()).env("HELM_CONFIG_HOME", home.path());
     command.env("HELM_DATA_HOME", home.path()).env("KUBECONFIG", kubeconfig.unwrap_or(Path::new("/nowhere")));
     command.output().unwrap()

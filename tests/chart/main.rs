@@ -8,9 +8,12 @@ mod support;
 
 mod helm;
 
+mod argocd;
+mod kinds;
 mod life_of_a_release;
 mod one_team;
 mod only_the_owner;
+mod ordinary_user;
 mod switches;
 mod variants;
 mod wrong_values;

@@ -21,7 +21,12 @@ async fn a_controller_of_two_namespaces_needs_no_right_beyond_them() {
     let rendered = template(&set.each_ref().map(String::as_str)).unwrap();
     install::rendered(&plane, rendered).await.unwrap();
     install::controller_account(&plane).await.unwrap();
-    let mut controller = ControllerProcess::start(&plane, &[one, two], &["--leader-elect"]).await;
+    let mut controller = ControllerProcess::start(
+        &plane,
+        &[one, two],
+        &["--leader-elect", "--leader-election-namespace=drydock-system"],
+    )
+    .await;
     controller.logs("whether Drydock's admission policies are in force cannot be told").await;
 
     mine.grant(Identity::Alice, Rights::Edit).await;

@@ -265,28 +265,3 @@ fn what_observes_it_selects_it() {
         assert!(summary.contains("{{ $") == summary.contains("}}") && rule["for"].is_string(), "{rule}");
     }
 }
-
-#[test]
-fn what_helm_says_at_the_end_fits_what_was_installed() {
-    let chart = crate::helm::chart();
-    let notes = |more: &[&str]| {
-        let fixed =
-            ["install", "drydock", &chart, "--namespace=drydock-system", "--dry-run=client", "--kube-version=1.36.0"];
-        let output = crate::helm::helm(&[&fixed, more].concat(), None);
-        let said = String::from_utf8(output.stdout).unwrap();
-        said.split_once("NOTES:")
-            .unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)))
-            .1
-            .to_owned()
-    };
-    let plain = notes(&["--set=policies.mutating=always"]);
-    assert!(plain.contains("deployment/drydock -n drydock-system") && plain.contains("-n default"), "{plain}");
-    assert!(!plain.contains("No admission policies") && !plain.contains("MutatingAdmissionPolicy"), "{plain}");
-    assert!(notes(&["--set=policies.install=false"]).contains("No admission policies"));
-    assert!(notes(&["--set=policies.mutating=never"]).contains("has no MutatingAdmissionPolicy v1"));
-    assert!(notes(&["--set=watch.namespaces={a}"]).contains("kubectl apply -n a -f -"));
-    assert!(
-        plain.contains("impersonation.namespaces")
-            && !notes(&["--set=impersonation.clusterWide=true"]).contains("impersonation")
-    );
-}
