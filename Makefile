@@ -21,7 +21,7 @@ bench: programs ## Measure, as ratios in one run, and compare with the budgets
 
 # The output goes through cat so that make waits for the last control plane, which ends with the test that used it.
 .PHONY: test
-test: programs ## Run all tests, those on the real control plane too
+test: programs chart-programs ## Run all tests, those on the real control plane too
 	set -o pipefail; cargo test --no-fail-fast | cat
 
 .PHONY: simulate
@@ -45,10 +45,17 @@ lint: ## Check format, lints, documentation and generated files
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	cargo run --quiet -- crds --output-dir "$$fresh" || exit 1; \
 	diff -r crds "$$fresh" || { echo 'crds/ is not what the types in src/api say: run make crds' >&2; exit 1; }
+	@diff -r crds charts/drydock/files/crds || { echo 'the chart has other CRDs than crds/: run make crds' >&2; exit 1; }
+	@tools/chart/render | diff install.yaml - || { echo 'install.yaml is not what charts/drydock says: run make install' >&2; exit 1; }
 
 .PHONY: crds
-crds: ## Write crds/ from the types in src/api
+crds: ## Write crds/, and the chart's copy, from the types in src/api
 	cargo run --quiet -- crds --output-dir crds
+	cargo run --quiet -- crds --output-dir charts/drydock/files/crds
+
+.PHONY: install
+install: ## Write install.yaml from charts/drydock
+	tools/chart/render >install.yaml.new && mv install.yaml.new install.yaml
 
 .PHONY: controlplane
 controlplane: programs ## Start a real control plane without Drydock, and say how to use it; ^C ends it
@@ -63,3 +70,8 @@ run: programs ## Start a real control plane with Drydock and its controller, and
 .PHONY: programs
 programs:
 	@tools/controlplane/programs >/dev/null
+
+# helm, and the Lua of Argo CD: what tests of the chart need.
+.PHONY: chart-programs
+chart-programs:
+	@tools/controlplane/programs helm glua >/dev/null

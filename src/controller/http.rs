@@ -57,7 +57,7 @@ fn say(wrong: Vec<String>, right: &str, what: &str) -> (StatusCode, String) {
 }
 
 async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
-    let sizes = super::lock(&probes.shell.index).sizes();
+    let gauges = super::lock(&probes.shell.index).gauges();
     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, form)], probes.shell.metrics.text(&sizes))
+    ([(header::CONTENT_TYPE, form)], probes.shell.metrics.text(&gauges))
 }

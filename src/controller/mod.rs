@@ -13,6 +13,7 @@ mod metrics;
 pub mod options;
 mod passes;
 mod patience;
+mod policies;
 mod shell;
 mod steps;
 mod watches;
@@ -112,7 +113,10 @@ pub async fn run_on(
     // Two processes of one machine are two.
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "drydock".to_owned());
     let instance = format!("{host}-{}", std::process::id());
-    control(client, Some(listener), &instance, options, drivers, clock, stop).await
+    let told = tokio::spawn(policies::tell(client.clone(), clock.clone()));
+    let ended = control(client, Some(listener), &instance, options, drivers, clock, stop).await;
+    told.abort();
+    ended
 }
 
 /// Runs the controller through a ready client and under a given name, without probes: all that it does goes through

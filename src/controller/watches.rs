@@ -150,7 +150,8 @@ where
 {
     let (shell, health) = (shell.clone(), health.clone());
     let kind = K::plural(&()).into_owned();
-    let name = format!("{kind} of {}", scope.unwrap_or("all namespaces"));
+    let scope = scope.unwrap_or("all namespaces").to_owned();
+    let name = format!("{kind} of {scope}");
     let state = State { listed: false, waived: false, says: "the first full list".into(), last_ok: shell.clock.now() };
     super::lock(&health.watches).insert(name.clone(), state);
     async move {
@@ -167,7 +168,7 @@ where
                     if in_time(api.list(&ListParams::default().limit(1))).await.is_ok() {
                         let now = shell.clock.now();
                         health.note(&name, |state| state.last_ok = now);
-                        shell.metrics.watch_ok(&kind, now);
+                        shell.metrics.watch_ok(&kind, &scope, now);
                     }
                     continue;
                 }
@@ -205,7 +206,7 @@ where
                 None => return,
             };
             let now = shell.clock.now();
-            shell.metrics.watch_ok(&kind, now);
+            shell.metrics.watch_ok(&kind, &scope, now);
             health.note(&name, |state| {
                 state.last_ok = now;
                 if state.listed && state.says != LISTED {

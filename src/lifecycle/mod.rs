@@ -15,7 +15,7 @@ pub mod matching;
 pub mod pool;
 pub mod queue;
 pub mod resource;
-mod teardown;
+pub mod teardown;
 #[cfg(test)]
 mod testing;
 

@@ -5,7 +5,10 @@
 #![allow(dead_code)]
 
 use crate::{
-    support::{ControllerProcess, History, Identity, Sandbox, Seen, documents, resource_of, sandbox::PATIENCE},
+    support::{
+        ControllerProcess, History, Identity, Sandbox, Seen, credentials::CONTROLLER_ACCOUNT, documents, resource_of,
+        sandbox::PATIENCE,
+    },
     told::{self, object},
 };
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -295,6 +298,23 @@ pub fn rights_elsewhere(sandbox: &Sandbox<'_>, resources: &[&str]) -> [(&'static
         "subjects": [{"kind": "ServiceAccount", "name": BUILDER, "namespace": sandbox.namespace()}],
     });
     [("Role", role), ("RoleBinding", binding)]
+}
+
+/// Lets the controller act as every account of the name `builder`, whatever becomes of its namespace.
+pub async fn impersonated_everywhere(sandbox: &Sandbox<'_>) {
+    let name = format!("{}-impersonator", sandbox.namespace());
+    let (namespace, account) = CONTROLLER_ACCOUNT;
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
+        "rules": [{"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": [BUILDER], "verbs": ["impersonate"]}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+    });
+    in_cluster(sandbox, &role).await;
+    in_cluster(sandbox, &binding).await;
 }
 
 /// Waits so long until there is no such object.

@@ -19,9 +19,14 @@ pub struct Person {
 impl Person {
     /// Somebody without any rights. The admin impersonates them: to the API server it is them who act.
     pub async fn named(sandbox: &Sandbox<'_>, user: &str) -> Person {
+        Person::of_groups(sandbox, user, &[]).await
+    }
+
+    /// Somebody without any rights, who is in these groups.
+    pub async fn of_groups(sandbox: &Sandbox<'_>, user: &str, groups: &[&str]) -> Person {
         Person {
             user: user.to_owned(),
-            client: acting_as(sandbox.plane(), user).await,
+            client: acting_as(sandbox.plane(), user, groups).await,
             namespace: sandbox.namespace().to_owned(),
         }
     }
@@ -74,9 +79,18 @@ impl Person {
 
     /// Whether RBAC lets them do this with one of our resources.
     pub async fn is_allowed(&self, verb: &str, resource: &str) -> bool {
+        self.is_allowed_in("drydock.dev", verb, resource).await
+    }
+
+    /// Whether RBAC lets them do this with one of Kubernetes' own.
+    pub async fn is_allowed_in_core(&self, verb: &str, resource: &str) -> bool {
+        self.is_allowed_in("", verb, resource).await
+    }
+
+    async fn is_allowed_in(&self, group: &str, verb: &str, resource: &str) -> bool {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let attributes = ResourceAttributes {
-            group: Some("drydock.dev".to_owned()),
+            group: Some(group.to_owned()),
             resource: Some(resource.to_owned()),
             subresource: Some(subresource.to_owned()).filter(|name| !name.is_empty()),
             namespace: Some(self.namespace.clone()),
@@ -96,10 +110,12 @@ impl Person {
     }
 }
 
-async fn acting_as(plane: &ControlPlane, user: &str) -> Client {
+async fn acting_as(plane: &ControlPlane, user: &str, groups: &[&str]) -> Client {
     let kubeconfig = Kubeconfig::read_from(plane.kubeconfig(Identity::Admin)).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     config.auth_info.impersonate = Some(user.to_owned());
+    let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+    config.auth_info.impersonate_groups = Some(groups).filter(|groups| !groups.is_empty());
     Client::try_from(config).unwrap()
 }
 

@@ -1,5 +1,5 @@
 //! What the controller tells of itself, and how it starts and ends; also where only the definitions are installed, and
-//! nothing of `config/`.
+//! nothing else.
 
 use crate::{
     on_time::first,
@@ -39,7 +39,9 @@ async fn it_is_alive_but_not_ready_until_the_definitions_are_installed_and_says_
         assert_eq!(code, 503, "{body}");
     }
     assert_eq!(controller.get("/livez").await, (200, "alive\n".to_owned()), "to restart it would help nobody");
-    let (_, text) = says(&controller, "/metrics", r#"watch_last_ok_timestamp_seconds{kind="namespaces"}"#).await;
+    let (_, text) =
+        says(&controller, "/metrics", r#"watch_last_ok_timestamp_seconds{kind="namespaces",scope="all namespaces"}"#)
+            .await;
     let leases = metrics::sum(&text, "drydock_watch_last_ok_timestamp_seconds", &[("kind", "leases")]);
     assert_eq!(leases, 0.0, "a watch that is refused does not work:\n{text}");
     let complaints = controller.log().matches("install the CRDs").count();
@@ -134,6 +136,20 @@ async fn what_it_has_done_is_counted_in_the_openmetrics_form() {
         let last = sum("drydock_watch_last_ok_timestamp_seconds", &[("kind", kind)]);
         assert!((now - 120.0..=now + 1.0).contains(&last), "{kind}: {last} at {now}:\n{text}");
     }
+    let pool = format!("{}/pool", sandbox.namespace());
+    let pool = [("blueprint", pool.as_str())];
+    for (metric, count) in [
+        ("drydock_grants_total", 1.0),
+        ("drydock_pool_waiting", 2.0),
+        ("drydock_pool_limit", 1.0),
+        ("drydock_pool_resources", 1.0),
+    ] {
+        assert_eq!(sum(metric, &pool), count, "{metric}:\n{text}");
+    }
+    assert_eq!(sum("drydock_pool_resources", &[pool[0], ("state", "leased")]), 1.0, "{text}");
+    assert_eq!(sum("drydock_teardowns_failing", &[]), 0.0, "{text}");
+    sandbox.delete(Identity::Admin, "lease/a").await;
+    says(&controller, "/metrics", &format!("drydock_grants_total{{blueprint=\"{}\"}} 2", pool[0].1)).await;
     for (path, page) in [("/livez", (200, "alive\n")), ("/readyz", (200, "ready\n"))] {
         assert_eq!(controller.get(path).await, (page.0, page.1.to_owned()));
     }

@@ -279,6 +279,86 @@ async fn only_the_controller_takes_the_finalizer_off() {
     }
 }
 
+/// For the day on which the controller cannot: with all that RBAC gives, and in the group of the chart's breakGlassGroup.
+#[tokio::test]
+async fn who_breaks_the_glass_may_mend_by_hand_and_forges_nothing() {
+    let scene = Scene::set("status-glass").await;
+    let glass = ["drydock:break-glass"];
+    let rita = Person::of_groups(&scene.sandbox, "rita", &glass).await.may(&scene.sandbox, &EVERYTHING, &["*"]).await;
+    let without = Person::named(&scene.sandbox, "rita").await;
+
+    let said = refusal(create(&without, "resource", "ci--h2", slot()).await);
+    assert!(said.contains("only the Drydock controller creates a Resource"), "{said}");
+    create(&rita, "resource", "ci--h2", slot()).await.unwrap();
+    for name in OBJECTS {
+        let before = scene.sandbox.get(name).await;
+        let status = if name.starts_with("blueprint") { json!({"waiting": 3}) } else { json!({"phase": "Active"}) };
+        for (how, answer) in writes(&without, &before, status.clone()).await {
+            assert!(refusal(answer).contains("status: only the Drydock controller writes it"), "{name} by {how}");
+        }
+        for (how, answer) in writes(&rita, &before, status).await {
+            answer.unwrap_or_else(|error| panic!("{name} by {how}: {error}"));
+        }
+    }
+    let forged = json!([{"op": "add", "path": "/spec/commands/-", "value": {"id": "f", "type": "Release", "issuedBy": "ursula"}}]);
+    let forged: Patch<()> = Patch::Json(serde_json::from_value(forged).unwrap());
+    let said = refusal(rita.api("lease").patch("a", &PatchParams::default(), &forged).await);
+    assert!(said.contains("f names the issuer ursula, but you are rita"), "{said}");
+
+    for name in OBJECTS {
+        let (kind, name_only) = name.split_once('/').unwrap();
+        let off = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        let said = refusal(without.api(kind).patch(name_only, &PatchParams::default(), &off).await);
+        assert!(said.contains("is taken off by the controller"), "{said}");
+        rita.api(kind).patch(name_only, &PatchParams::default(), &off).await.unwrap();
+        assert!(scene.sandbox.get(name).await.finalizers().is_empty(), "{name}");
+    }
+}
+
+/// Who made a lease is on record, whoever applies or replaces it later.
+#[tokio::test]
+async fn a_lease_says_who_made_it() {
+    const OWNER: &str = "drydock.dev/owner";
+    let scene = Scene::set("status-owner").await;
+    let leases = scene.user.api("lease");
+    let owner = |lease: &DynamicObject| lease.annotations().get(OWNER).cloned();
+    assert_eq!(owner(&scene.sandbox.get("lease/a").await).as_deref(), Some("ursula"));
+    let annotated = |name: &str, owner: &str| {
+        let mut lease = object("lease", name, json!({"resourceType": "host"}));
+        lease.metadata.annotations = Some([(OWNER.to_owned(), owner.to_owned())].into());
+        lease
+    };
+    let own = leases.create(&PostParams::default(), &annotated("own", "ursula")).await.unwrap();
+    assert_eq!(owner(&own).as_deref(), Some("ursula"));
+    let said = refusal(leases.create(&PostParams::default(), &annotated("forged", "vera")).await);
+    let expected = "metadata.annotations: drydock.dev/owner names vera, but you are ursula; leave it out";
+    assert!(said.contains(expected), "{said}");
+
+    for (owner, why) in
+        [(json!("vera"), "is who made the Lease, ursula, and stays; keep it as it is"), (json!(""), "and stays")]
+    {
+        let change = Patch::Merge(json!({"metadata": {"annotations": {OWNER: owner}}}));
+        let said = refusal(leases.patch("a", &PatchParams::default(), &change).await);
+        assert!(said.contains(why), "{said}");
+    }
+    // What leaves it out does not take it away: a merge patch, a replace, and a file applied by others.
+    for gone in [json!({OWNER: null}), json!(null)] {
+        let change = Patch::Merge(json!({"metadata": {"annotations": gone}}));
+        let patched = leases.patch("a", &PatchParams::default(), &change).await.unwrap();
+        assert_eq!(owner(&patched).as_deref(), Some("ursula"));
+    }
+    let mut replaced = scene.sandbox.get("lease/a").await;
+    replaced.metadata.annotations = None;
+    let replaced = scene.account.api("lease").replace("a", &PostParams::default(), &replaced).await.unwrap();
+    assert_eq!(owner(&replaced).as_deref(), Some("ursula"));
+    let file = Patch::Apply(object("lease", "applied", json!({"resourceType": "host"})));
+    for who in [&scene.user, &scene.account, &scene.user] {
+        let params = PatchParams::apply("pipeline").force();
+        let applied = who.api("lease").patch("applied", &params, &file).await.unwrap();
+        assert_eq!(owner(&applied).as_deref(), Some("ursula"));
+    }
+}
+
 #[tokio::test]
 async fn however_a_lease_is_born_it_has_the_finalizer_once() {
     let scene = Scene::set("status-birth").await;

@@ -178,7 +178,8 @@ async fn story_56_a_namespace_that_is_deleted_leaves_teardowns_that_say_so() {
     assert_eq!(made(&things), ["configmap/env--0"]);
 }
 
-/// An environment elsewhere is removed all the same where the account's rights there are.
+/// An environment elsewhere is removed all the same where the account's rights there are, and the controller may act as it
+/// still: by a right that does not go with the namespace, as impersonation.clusterWide of the chart gives it.
 #[tokio::test]
 async fn story_56_an_environment_elsewhere_is_removed_as_long_as_its_rights_stand() {
     let (sandbox, _controller, _things) = alone("story-56-elsewhere").await;
@@ -188,6 +189,7 @@ async fn story_56_an_environment_elsewhere_is_removed_as_long_as_its_rights_stan
         assert_eq!(spec["kind"], kind);
     }
     crate::objects::allowed(&sandbox, elsewhere.namespace(), "configmaps", "delete", true).await;
+    crate::objects::impersonated_everywhere(&sandbox).await;
     let own = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "${resource.metadata.name}", "namespace": elsewhere.namespace()},

@@ -180,17 +180,48 @@ async fn what_a_template_may_not_say_is_refused_at_once() {
     api.create(&PostParams::default(), &object("blueprint", "right", taken)).await.unwrap();
 }
 
-/// Labels are a map, so that the schema cannot refuse some of them; nothing of it reaches the server all the same.
+/// Labels are a map, of which a schema cannot say it: a policy does. (Where there is none the driver refuses them, and says
+/// so of the Blueprint.)
 #[tokio::test]
 async fn drydocks_own_labels_are_not_for_templates() {
-    let (sandbox, _controller) = alone("rights-labels").await;
-    let template = with(map("a"), json!({"metadata": {"labels": {"drydock.dev/owner": "somebody"}}}));
-    apply(&sandbox, &blueprint("env", json!({"templates": [template]}))).await;
+    let sandbox = Sandbox::new("rights-labels").await;
+    let api = sandbox.api(Identity::Admin, "blueprint").await;
+    let labelled = |label: &str| with(map("a"), json!({"metadata": {"labels": {"mine": "a", label: "b"}}}));
+    for field in ["templates", "leaseTemplates"] {
+        let driver = json!({field: [map("a"), labelled("drydock.dev/owner")]});
+        let said = refusal(api.create(&PostParams::default(), &object("blueprint", "wrong", spec(driver))).await);
+        let expected = "spec.driver.objects: the label drydock.dev/owner of a template is Drydock's own; leave it out";
+        assert!(said.contains(expected), "{field}: {said}");
+    }
+    let right = spec(json!({"templates": [labelled("example.com/drydock.dev")], "leaseTemplates": [map("b")]}));
+    api.create(&PostParams::default(), &object("blueprint", "right", right)).await.unwrap();
+    let change = json!({"spec": {"driver": {"objects": {"leaseTemplates": [labelled("drydock.dev/lease")]}}}});
+    let said = refusal(api.patch("right", &PatchParams::default(), &Patch::Merge(&change)).await);
+    assert!(said.contains("the label drydock.dev/lease of a template is Drydock's own"), "{said}");
+}
+
+/// The controller acts as the accounts of those namespaces only in which somebody has let it.
+#[tokio::test]
+async fn a_namespace_that_does_not_let_the_controller_impersonate_is_told_what_to_do() {
+    let sandbox = Sandbox::new("rights-binding").await;
+    sandbox.delete(Identity::Admin, "rolebinding/drydock-impersonator").await;
+    let controller = Person::named(&sandbox, Identity::Controller.user()).await;
+    let may = async || controller.is_allowed_in_core("impersonate", "serviceaccounts").await;
+    told::asked_until("the controller may not impersonate", async || !may().await).await;
+    account(&sandbox, MAKER, json!([of_core(&["configmaps"])])).await;
+    let _controller = sandbox.controller().await;
+    apply(&sandbox, &blueprint("env", json!({"templates": [map("a")]}))).await;
     apply(&sandbox, &lease("a", "env", json!({}))).await;
-    let why = "spec.driver.objects.templates[0].metadata.labels: drydock.dev/owner is Drydock's own; leave it out";
-    says(&sandbox, "blueprint/env", "Ready", "InvalidExpression", &[why]).await;
-    says(&sandbox, "lease/a", "Acquired", "BuildFailing", &[why]).await;
-    assert!(sandbox.list("resource").await.is_empty());
+    let words = [
+        "cannot impersonate resource \"serviceaccounts\"",
+        "let the controller act as accounts of this namespace: bind it to the ClusterRole drydock-impersonator there",
+    ];
+    says(&sandbox, "blueprint/env", "Ready", "BuildFailing", &words).await;
+    says(&sandbox, "lease/a", "Acquired", "BuildFailing", &words).await;
+    assert!(sandbox.try_get("configmap/a").await.is_none());
+    sandbox.let_the_controller_impersonate().await;
+    sandbox.wait_phase("lease/a", "Active").await;
+    holds_throughout(&sandbox).await;
 }
 
 #[tokio::test]

@@ -11,10 +11,18 @@ use crate::told::{apply, holds_throughout};
 #[tokio::test]
 async fn with_bare_crds() {
     let plane = ControlPlane::start().await.unwrap();
-    assert!(install::crds(&plane).await.unwrap());
+    install::crds(&plane).await.unwrap();
     let sandbox = Sandbox::on(&plane, "bare").await;
     let mut controller = ControllerProcess::begin(&plane, Identity::Admin, &[sandbox.namespace()], &[]);
     controller.ready().await;
+    for unkept in [
+        "that only the controller writes status and creates Resources",
+        "that nobody else takes the finalizer off before a teardown is done",
+        "that who writes a Blueprint may act as the service account in it",
+        "that each command says who appended it",
+    ] {
+        controller.logs(&format!("not enforced: {unkept}; the chart has the policies")).await;
+    }
     account(&sandbox, MAKER, json!([of_core(&["configmaps"])])).await;
 
     let driver = json!({

@@ -44,7 +44,7 @@ impl ControllerProcess {
     /// Starts a controller as somebody, and waits for nothing: see [`Self::listens`] and [`Self::ready`].
     pub fn begin(plane: &ControlPlane, who: Identity, namespaces: &[&str], more: &[&str]) -> ControllerProcess {
         let kubeconfig = plane.kubeconfig(who);
-        assert!(kubeconfig.exists(), "the controller has no account: crds/ and config/ are not installed");
+        assert!(kubeconfig.exists(), "the controller has no account: Drydock is not installed");
         let namespaces = namespaces.join(",");
         let mut arguments: Vec<String> = ["controller", "--http-address", "127.0.0.1:0"].map(str::to_owned).to_vec();
         if !namespaces.is_empty() {
@@ -73,6 +73,14 @@ impl ControllerProcess {
     /// All that it has written to its log since its last start.
     pub fn log(&self) -> String {
         fs::read_to_string(self.leash.log()).unwrap_or_default()
+    }
+
+    /// Waits until its log says this.
+    pub async fn logs(&mut self, words: &str) {
+        let start = Instant::now();
+        while !self.log().contains(words) {
+            self.glance(start, &format!("its log does not say {words:?}")).await;
+        }
     }
 
     /// Where its log is.
@@ -162,15 +170,15 @@ impl ControllerProcess {
                 Ok((code, body)) => format!("{code}: {body}"),
                 Err(error) => error.to_string(),
             };
-            self.glance(start, &said).await;
+            self.glance(start, &format!("not ready: {said}")).await;
         }
     }
 
     async fn glance(&mut self, start: Instant, said: &str) {
         if let Ok(Some(status)) = self.leash.ended() {
-            panic!("the controller ended with {status} instead of becoming ready");
+            panic!("the controller ended with {status}; {said}");
         }
-        assert!(start.elapsed() < PATIENCE, "the controller is not ready after {:.0?}: {said}", start.elapsed());
+        assert!(start.elapsed() < PATIENCE, "the controller after {:.0?}: {said}", start.elapsed());
         tokio::time::sleep(GLANCE).await;
     }
 }

@@ -86,7 +86,7 @@ impl ControlPlane {
         &self.folder
     }
 
-    /// The kubeconfig file of somebody. The controller's is there once `config/` is installed.
+    /// The kubeconfig file of somebody. The controller's is there once Drydock is installed.
     pub fn kubeconfig(&self, identity: Identity) -> PathBuf {
         self.credentials.kubeconfig(identity)
     }
@@ -361,6 +361,14 @@ pub enum Error {
     /// There is no folder to put it in.
     #[error("making a temporary folder: {0}")]
     Folder(io::Error),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// There is no port to listen on.
     #[error("finding a free port on 127.0.0.1: {0}")]
     Port(io::Error),

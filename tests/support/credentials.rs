@@ -21,11 +21,11 @@ pub enum Identity {
     Alice,
     /// Another ordinary user, without rights until a test grants some.
     Bob,
-    /// The controller's ServiceAccount. Has credentials once `config/` is installed.
+    /// The controller's ServiceAccount. Has credentials once Drydock is installed.
     Controller,
 }
 
-/// The namespace and the name of the controller's ServiceAccount, as `config/` has them.
+/// The namespace and the name of the controller's ServiceAccount, as `install.yaml` has them.
 pub const CONTROLLER_ACCOUNT: (&str, &str) = ("drydock-system", "drydock");
 
 /// Kubernetes' own controllers. Not an [`Identity`]: no test acts as them.

@@ -1,5 +1,6 @@
-//! Drydock in a control plane, as an administrator would install it: `crds/`, then `config/`, with kubectl. Whatever of
-//! the two is not in the repository is left out.
+//! Drydock in a control plane, as an administrator would install it: `install.yaml` with kubectl. That is what the chart
+//! renders with its defaults, so whatever runs here runs under the chart's roles and policies. The Deployment is left out: no
+//! node would run its Pods.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::controlplane::{ControlPlane, Error};
 use super::credentials::{CONTROLLER_ACCOUNT, Identity};
@@ -17,40 +18,54 @@ use super::sandbox::{documents, resource_of};
 /// How long the API server may take until a policy that it has stored is in effect. Up to two seconds are usual.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Installs what the repository has, and waits until it is in effect: the kinds are served, the policies bite, and the
-/// controller's account has credentials.
+/// The ClusterRole by which the controller acts as the service accounts of a namespace that it is bound in.
+pub const IMPERSONATOR: &str = "drydock-impersonator";
+
+/// Installs it, and waits until it is in effect: the kinds are served, the policies bite, and the controller's account has
+/// credentials.
 pub async fn everything(plane: &ControlPlane) -> Result<(), Error> {
-    if crds(plane).await? && config(plane).await? {
-        controller_account(plane).await?;
-    }
-    Ok(())
+    let path = repository("install.yaml");
+    let yaml = std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+    rendered(plane, documents(&yaml)).await?;
+    controller_account(plane).await
 }
 
-/// Applies `crds/` and waits until the kinds are served. False, if there is no such folder.
-pub async fn crds(plane: &ControlPlane) -> Result<bool, Error> {
-    let Some(folder) = folder("crds") else { return Ok(false) };
-    plane.run_kubectl(Identity::Admin, &["apply", "--server-side", "-f", &folder]).await?;
-    plane
-        .run_kubectl(Identity::Admin, &["wait", "--for=condition=Established", "--timeout=60s", "-f", &folder])
-        .await?;
-    Ok(true)
+/// Applies what the chart has rendered, but for its Deployment, and waits until kinds and policies are in effect.
+pub async fn rendered(plane: &ControlPlane, mut items: Vec<Value>) -> Result<(), Error> {
+    items.retain(|object| object["kind"] != "Deployment");
+    apply_with(plane, items, &["--server-side"]).await?;
+    in_effect(plane).await
 }
 
-/// Applies `config/` and waits until its policies bite. False, if there is no such folder.
-pub async fn config(plane: &ControlPlane) -> Result<bool, Error> {
-    let Some(folder) = folder("config") else { return Ok(false) };
-    plane.run_kubectl(Identity::Admin, &["apply", "--server-side", "-f", &folder]).await?;
+/// Waits until the kinds are served, and the policies that are stored by now bite.
+pub async fn in_effect(plane: &ControlPlane) -> Result<(), Error> {
+    established(plane, &repository("crds").to_string_lossy()).await?;
     let client = plane.client(Identity::Admin).await;
     policies_in_effect(&client).await?;
-    kinds_in_effect(&client).await?;
-    Ok(true)
+    kinds_in_effect(&client).await
 }
 
-/// The path of a folder of the repository, if it has something.
-fn folder(name: &str) -> Option<String> {
-    let path = repository(name);
-    let filled = path.read_dir().is_ok_and(|mut files| files.next().is_some());
-    filled.then(|| path.to_string_lossy().into_owned())
+/// Applies objects as administrator, with further arguments for kubectl.
+pub async fn apply_with(plane: &ControlPlane, items: Vec<Value>, more: &[&str]) -> Result<String, Error> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let path = plane.folder().join(format!("install-{:08x}.json", super::random() as u32));
+    let file = path.to_string_lossy().into_owned();
+    std::fs::write(&path, list.to_string()).map_err(|source| Error::File { path, source })?;
+    plane.run_kubectl(Identity::Admin, &[&["apply", "-f", &file], more].concat()).await
+}
+
+/// Applies `crds/` and nothing else, and waits until the kinds are served.
+pub async fn crds(plane: &ControlPlane) -> Result<(), Error> {
+    let folder = repository("crds");
+    let folder = folder.to_string_lossy();
+    plane.run_kubectl(Identity::Admin, &["apply", "--server-side", "-f", &folder]).await?;
+    established(plane, &folder).await
+}
+
+async fn established(plane: &ControlPlane, folder: &str) -> Result<(), Error> {
+    let wait = ["wait", "--for=condition=Established", "--timeout=60s", "-f", folder];
+    plane.run_kubectl(Identity::Admin, &wait).await?;
+    Ok(())
 }
 
 /// Gives the controller's ServiceAccount a token that outlasts any test, and writes its kubeconfig.
@@ -141,7 +156,9 @@ async fn kinds_in_effect(client: &Client) -> Result<(), Error> {
         [("Lease", json!({"resourceType": "host"})), ("Blueprint", json!({"resourceType": "host", "driver": hosts}))]
     {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource_of(kind));
-        let object = DynamicObject::new("drydock-tests-last", &resource_of(kind)).data(json!({"spec": spec}));
+        let mut object = DynamicObject::new("drydock-tests-last", &resource_of(kind)).data(json!({"spec": spec}));
+        // Without mutating policies nobody but its maker says whose a Lease is.
+        object.metadata.annotations = Some([("drydock.dev/owner".to_owned(), "admin".to_owned())].into());
         let start = Instant::now();
         while let Err(error) = api.create(&dry, &object).await {
             patience(start, &format!("a policy that knows the kind {kind} ({error})"))?;

@@ -37,7 +37,7 @@ pub use controlplane::{ControlPlane, Identity};
 pub use history::{History, Seen};
 pub use sandbox::{Rights, Sandbox, condition, documents, phase, refusal, resource_of};
 
-/// The one control plane of this test binary, with `crds/` and `config/` installed.
+/// The one control plane of this test binary, with `install.yaml` installed.
 ///
 /// Started by whoever asks first, and ended when the process ends. Clients belong to a test's runtime, the control plane
 /// does not: make clients anew.

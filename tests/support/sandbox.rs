@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 
 use super::controller::ControllerProcess;
 use super::controlplane::{ControlPlane, Identity};
+use super::credentials::CONTROLLER_ACCOUNT;
 use super::history::{History, Soon};
+use super::install::IMPERSONATOR;
 
 /// How long a story waits for what must happen at once, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,7 +64,24 @@ impl<'a> Sandbox<'a> {
         let created = Api::all(admin.clone()).create(&PostParams::default(), &object).await;
         created.unwrap_or_else(|error| panic!("creating the namespace {namespace}: {error}"));
         let history = History::watch(admin.clone(), &namespace).await;
-        Sandbox { plane, namespace, clients: Mutex::new([(Identity::Admin, admin)].into()), history }
+        let sandbox = Sandbox { plane, namespace, clients: Mutex::new([(Identity::Admin, admin)].into()), history };
+        if plane.kubeconfig(Identity::Controller).exists() {
+            sandbox.let_the_controller_impersonate().await;
+        }
+        sandbox
+    }
+
+    /// What an administrator does for each namespace with Blueprints of the driver `objects`: without it, the controller may
+    /// act as nobody there.
+    pub async fn let_the_controller_impersonate(&self) {
+        let (namespace, name) = CONTROLLER_ACCOUNT;
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": IMPERSONATOR},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": IMPERSONATOR},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+        });
+        self.apply(Identity::Admin, &binding.to_string()).await;
+        self.allowed(Identity::Controller, "impersonate", "", "serviceaccounts").await;
     }
 
     /// The control plane that it is on.
@@ -115,15 +134,15 @@ impl<'a> Sandbox<'a> {
         for object in [role, binding] {
             self.apply(Identity::Admin, &object.to_string()).await;
         }
-        self.allowed(identity, probe).await;
+        self.allowed(identity, probe, "drydock.dev", "leases").await;
     }
 
-    /// Waits until somebody may do this with leases. The authorizer learns of a new binding from a watch.
-    async fn allowed(&self, identity: Identity, verb: &str) {
+    /// Waits until somebody may do this here. The authorizer learns of a new binding from a watch.
+    async fn allowed(&self, identity: Identity, verb: &str, group: &str, resource: &str) {
         let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client(identity).await);
         let attributes = ResourceAttributes {
-            group: Some("drydock.dev".to_owned()),
-            resource: Some("leases".to_owned()),
+            group: Some(group.to_owned()),
+            resource: Some(resource.to_owned()),
             namespace: Some(self.namespace.clone()),
             verb: Some(verb.to_owned()),
             ..Default::default()
@@ -138,7 +157,7 @@ impl<'a> Sandbox<'a> {
         };
         match tokio::time::timeout(PATIENCE, ask).await {
             Ok(answer) => answer.unwrap_or_else(|error| panic!("asking what {identity:?} may do: {error}")),
-            Err(_) => panic!("{identity:?} may still not {verb} leases in {}", self.namespace),
+            Err(_) => panic!("{identity:?} may still not {verb} {resource} in {}", self.namespace),
         }
     }
 

@@ -86,7 +86,7 @@ async fn kubectl(sandbox: &Sandbox<'_>, arguments: &[&str]) -> String {
 
 async fn story(plane: &ControlPlane, teller: &Teller) {
     install::everything(plane).await.expect("Drydock is installed");
-    teller.tell("kubectl apply -f crds/ -f config/: the three kinds, the account and the policies are in effect");
+    teller.tell("kubectl apply -f install.yaml: the three kinds, the account and the policies are in effect");
     let sandbox = Sandbox::on(plane, "demo").await;
     sandbox.grant(Identity::Alice, Rights::Edit).await;
     let mut controller = sandbox.controller().await;

@@ -75,6 +75,11 @@ impl Pool {
         }
     }
 
+    /// How many leases wait for it.
+    pub(super) fn waiting(&self) -> i64 {
+        self.queue.values().map(|class| i64::try_from(class.len()).unwrap_or(0)).sum()
+    }
+
     /// How many more resources both limits allow, those counted that are ordered.
     pub(super) fn allowance(&self) -> usize {
         self.places().min(self.builds())

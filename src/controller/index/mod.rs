@@ -3,6 +3,7 @@
 
 mod counts;
 mod door;
+mod gauges;
 mod matcher;
 mod namespaces;
 mod places;
@@ -14,6 +15,7 @@ mod replacement;
 mod tests;
 mod view;
 
+pub use gauges::PoolGauge;
 pub use places::SWEEP;
 pub use reclaim::DueReclaim;
 pub use view::{Held, LeaseAround, ResourceAround};

@@ -218,7 +218,7 @@ impl Index {
         let selects = pool.object.spec.allowed_namespaces.from == crate::api::blueprint::From::Selector;
         let around = blueprint::Surroundings {
             counts: pool.counts,
-            waiting: pool.queue.values().map(|class| i64::try_from(class.len()).unwrap_or(0)).sum(),
+            waiting: pool.waiting(),
             resources_left: None,
             trouble: None,
             unsupported: driver.is_none().then(|| {

@@ -3,7 +3,7 @@
 use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
 use crate::{
     api::{
-        Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, ResourceStatus,
+        Blueprint, Claim, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, ResourceStatus,
         step::{EffectKey, HookCall, Moves, Observed, Report, StepKind, Verdict},
     },
     controller::{
@@ -141,7 +141,10 @@ async fn rounds(
         let see = |shell: &Arc<Shell>, r| shell.see(|index, now| index.see_resource(r, now));
         let lose = |shell: &Arc<Shell>, r: &Resource| shell.see(|index, now| index.lose_resource(&r.metadata, now));
         return match carry_out(shell, &*resource, &decision, next, see, lose).await? {
-            Written::Stands(_) => Ok(decision.wake),
+            Written::Stands(_) => {
+                count_grants(shell, &resource, &decision.status.claims);
+                Ok(decision.wake)
+            }
             Written::Overtaken => Ok(Some(shell.soon(AGAIN))),
         };
     }
@@ -306,6 +309,17 @@ async fn look(
         Read::BoundResource => return Err(PassError::Unsettled),
     }
     Ok(())
+}
+
+/// Counts the claims that stand now and did not before.
+fn count_grants(shell: &Shell, before: &Resource, now: &[Claim]) {
+    let new =
+        now.iter().filter(|claim| !before.claims().iter().any(|b| (&b.uid, b.attempt) == (&claim.uid, claim.attempt)));
+    let new = new.count();
+    if new > 0 {
+        let namespace = before.metadata.namespace.as_deref().unwrap_or_default();
+        shell.metrics.granted(format!("{namespace}/{}", before.spec.blueprint_ref.name), new);
+    }
 }
 
 /// What a hook wants moved: nothing, where it does not answer, or wants more than a status holds; for the grant, or the end of

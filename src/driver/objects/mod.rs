@@ -358,9 +358,20 @@ fn for_good(kind: StepKind, reason: &str, message: String) -> Answer {
 /// What the API server said, without what it is wrapped in.
 fn words(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) => status.message.clone(),
+        kube::Error::Api(status) => said(status),
         other => other.to_string(),
     }
+}
+
+/// The words of a refusal; of one that is not the account's but the controller's own, with what to do about it.
+fn said(status: &kube::core::Status) -> String {
+    if status.message.contains("cannot impersonate resource \"serviceaccounts\"") {
+        return format!(
+            "{}; let the controller act as accounts of this namespace: bind it to the ClusterRole drydock-impersonator there",
+            status.message
+        );
+    }
+    status.message.clone()
 }
 
 /// A text as it fits into a condition: cut here, so that the same is told as the same.
@@ -377,8 +388,8 @@ fn refused(kind: StepKind, error: &kube::Error) -> Answer {
         kube::Error::Api(status) => {
             let reason = if status.reason.is_empty() { "Refused" } else { status.reason.as_str() };
             match status.code {
-                400 | 405 | 406 | 413 | 415 | 422 => for_good(kind, reason, status.message.clone()),
-                _ => failure(kind, reason, status.message.clone()),
+                400 | 405 | 406 | 413 | 415 | 422 => for_good(kind, reason, said(status)),
+                _ => failure(kind, reason, said(status)),
             }
         }
         other => failure(kind, "Unreachable", other.to_string()),

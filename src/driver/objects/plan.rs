@@ -33,7 +33,7 @@ const HERE: &str = "spec.driver.objects";
 const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 
 /// What expressions see of an object: these fields of it, and no others. What of a Blueprint, or of its Resource, decides
-/// what is made is so in the hands of those alone who may act as its service account (config/policies.yaml).
+/// what is made is so in the hands of those alone who may act as its service account (charts/drydock/templates/policies).
 struct Shown {
     metadata: &'static [&'static str],
     /// `None`: all of it, but for the queue.

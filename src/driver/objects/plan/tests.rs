@@ -234,7 +234,7 @@ fn what_is_no_object_says_where_and_why() {
     }
 }
 
-/// What would lead a template around the rule of who decides what is made is not there (config/policies.yaml).
+/// What would lead a template around the rule of who decides what is made is not there (charts/drydock/templates/policies).
 #[test]
 fn expressions_see_no_more_than_they_are_meant_to() {
     let (blueprint, resource, lease) = (blueprint(""), resource(), lease());

@@ -1,0 +1,31 @@
+//! `crds/`, as a pipeline would install them: with each of kubectl's ways, and by a pipe from the binary.
+
+use crate::support::leash::repository;
+use crate::support::{ControlPlane, Identity, controller::binary};
+
+#[tokio::test]
+async fn the_kinds_are_installed_in_every_way_that_kubectl_has() {
+    let plane = ControlPlane::start().await.unwrap();
+    let folder = repository("crds").to_string_lossy().into_owned();
+    let piped = plane.folder().join("piped.yaml");
+    let printed = std::process::Command::new(binary()).arg("crds").output().unwrap();
+    std::fs::write(&piped, printed.stdout).unwrap();
+    let piped = piped.to_string_lossy().into_owned();
+    let kubectl = async |arguments: &[&str]| plane.run_kubectl(Identity::Admin, arguments).await.unwrap();
+    let wait = ["wait", "--for=condition=Established", "--timeout=60s", "-f", &folder];
+    for way in [&["create"][..], &["apply"], &["apply", "--server-side"]] {
+        for file in [&folder, &piped] {
+            let made = kubectl(&[way, &["-f", file]].concat()).await;
+            assert_eq!(made.lines().count(), 3, "{way:?}: {made}");
+            kubectl(&wait).await;
+            if way != ["create"] {
+                let again = kubectl(&[way, &["-f", file]].concat()).await;
+                let unchanged =
+                    again.lines().all(|line| line.ends_with(" unchanged") || line.ends_with(" serverside-applied"));
+                assert!(unchanged, "{way:?}: {again}");
+            }
+            kubectl(&["delete", "-f", file]).await;
+        }
+    }
+    plane.stop().await.unwrap();
+}
