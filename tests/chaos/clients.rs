@@ -67,7 +67,7 @@ impl Client {
                 _ => self.recreate_blueprint().await,
             }
             // The pace of clients; not a wait for something.
-            tokio::time::sleep(self.chance.milliseconds(20..250)).await;
+            tokio::time::sleep(self.chance.milliseconds(10..150)).await;
         }
     }
 
@@ -112,9 +112,9 @@ impl Client {
             _ => "space",
         };
         let mut spec = json!({"resourceType": kind, "ttlAfterDestroyed": "20s"});
-        match chance.within(0..10) {
-            0..7 => spec["ttl"] = json!(format!("{}ms", chance.within(300..5_000))),
-            7..9 => spec["expiresAt"] = json!(from_now(chance.within(1_000..12_000))),
+        match chance.within(0..20) {
+            0..16 => spec["ttl"] = json!(format!("{}ms", chance.within(200..3_000))),
+            16..19 => spec["expiresAt"] = json!(from_now(chance.within(1_000..12_000))),
             _ => {}
         }
         if chance.permille(200) {
@@ -222,11 +222,11 @@ impl Client {
         let name = *chance.one(&BLUEPRINTS).unwrap();
         let hosts = matches!(name, "host" | "shared");
         let edit = match chance.within(0..4) {
-            0 => json!({"suspend": chance.permille(400)}),
+            0 => return self.suspend(name).await,
             _ if hosts => {
                 let mut spec = ground::blueprint(name)["spec"].take();
                 for host in spec["driver"]["hosts"]["inventory"].as_array_mut().unwrap() {
-                    host["disabled"] = json!(chance.permille(300));
+                    host["disabled"] = json!(chance.permille(200));
                 }
                 spec
             }
@@ -234,8 +234,19 @@ impl Client {
             2 if name == "env" => json!({"limits": {"minReady": chance.within(0..3)}}),
             _ => json!({"limits": {"maxResources": chance.within(1..5)}}),
         };
-        let patch = Patch::Merge(json!({"spec": edit}));
+        self.edit(name, edit).await;
+    }
+
+    async fn edit(&self, name: &str, spec: Value) {
+        let patch = Patch::Merge(json!({"spec": spec}));
         self.send(|| async { self.blueprints.patch(name, &PatchParams::default(), &patch).await }).await;
+    }
+
+    /// For a while; should the end of it get lost, the next who suspends it ends it.
+    async fn suspend(&self, name: &str) {
+        self.edit(name, json!({"suspend": true})).await;
+        tokio::time::sleep(self.chance.milliseconds(200..3_000)).await;
+        self.edit(name, json!({"suspend": false})).await;
     }
 
     /// Deleted, drained, and made anew under its name.

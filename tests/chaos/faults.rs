@@ -23,6 +23,7 @@ pub struct Counts {
     pub kills: usize,
     pub pauses: usize,
     pub elected: usize,
+    pub revived: usize,
     pub api_servers: usize,
     pub etcds: usize,
     pub conflicts: f64,
@@ -64,9 +65,9 @@ impl Controller {
 
     /// Until it is over. It runs then, unpaused and without election.
     pub async fn suffer(mut self, mut over: watch::Receiver<bool>) -> ControllerProcess {
-        while pause(self.plan.controllers.some(&self.chance), &mut over).await {
+        while self.lives_for(self.plan.controllers.some(&self.chance), &mut over).await {
+            self.aim().await;
             let from = Timestamp::now();
-            self.is_well();
             if self.chance.permille(300) {
                 self.sleep(&mut over).await;
             } else {
@@ -75,9 +76,48 @@ impl Controller {
             self.tally.add(|counts| counts.faults.push((from, Timestamp::now() + AFTERWARDS)));
         }
         self.is_well();
-        self.restart(false).await;
+        self.count_up().await;
+        self.process.kill9().await;
+        self.process = begin(&self.plane, false);
         self.process.ready().await;
         self.process
+    }
+
+    /// Lets it work for a time; false, if it is over before. One that ends by itself is started again, as a Deployment does.
+    async fn lives_for(&mut self, time: Duration, over: &mut watch::Receiver<bool>) -> bool {
+        let until = tokio::time::Instant::now() + time;
+        while !*over.borrow() {
+            tokio::select! {
+                biased;
+                _ = over.wait_for(|over| *over) => {}
+                _ = tokio::time::sleep_until(until) => {
+                    self.is_well();
+                    return true;
+                }
+                _ = self.process.ended() => self.revive(),
+            }
+        }
+        false
+    }
+
+    /// It may end by itself where it is no longer elected, or where the API server cannot say who is.
+    fn revive(&mut self) {
+        self.is_well();
+        let last = self.process.tail().lines().last().unwrap_or_default().to_owned();
+        let rightly = ["another controller was elected", "leader election:"].iter().any(|why| last.contains(why));
+        assert!(rightly, "a controller ended by itself:\n{}", self.process.tail());
+        self.recorder.tell(&format!("controller {} ended by itself: {last}", self.number));
+        self.tally.add(|counts| counts.revived += 1);
+        self.process = begin(&self.plane, true);
+    }
+
+    /// More often than not strikes where it hurts: when something is about to be done outside, is under way, or just done.
+    async fn aim(&self) {
+        let (aims, after) = (self.chance.permille(700), self.chance.milliseconds(0..25));
+        if aims {
+            let _ = tokio::time::timeout(Duration::from_secs(3), self.recorder.moment()).await;
+            tokio::time::sleep(after).await;
+        }
     }
 
     /// Nothing but a signal ends it, and no worker of it panics.
@@ -110,12 +150,6 @@ impl Controller {
         self.process = begin(&self.plane, elect);
     }
 
-    async fn restart(&mut self, elect: bool) {
-        self.count_up().await;
-        self.process.kill9().await;
-        self.process = begin(&self.plane, elect);
-    }
-
     /// What it has counted by now, for it forgets that as it dies.
     async fn count_up(&mut self) {
         count_up(&mut self.process, &self.tally).await;
@@ -124,6 +158,9 @@ impl Controller {
 
 /// Adds what a controller has counted.
 pub async fn count_up(process: &mut ControllerProcess, tally: &Tally) {
+    if !process.log().contains("listening on") {
+        return; // it has not begun
+    }
     let ask = async {
         process.listens().await;
         controller::get(process.address(), "/metrics").await

@@ -16,8 +16,9 @@ pub fn told(plan: &Plan, record: &Record, counts: &Counts) -> String {
         format!("seed {} (the plan of action; real time cannot be replayed), {:.1?}", plan.seed, plan.time),
         format!("{} leases served, {} versions checked", checker.served.len(), checker.versions),
         format!(
-            "controllers: {} killed, {} paused, {} started with election; {} conflicts absorbed, {} passes tried again",
-            counts.kills, counts.pauses, counts.elected, counts.conflicts, counts.errors
+            "controllers: {} killed, {} paused, {} started with election, {} no longer elected and started again; \
+             {} conflicts absorbed, {} passes tried again",
+            counts.kills, counts.pauses, counts.elected, counts.revived, counts.conflicts, counts.errors
         ),
         format!("kube-apiserver killed {} times, etcd {} times", counts.api_servers, counts.etcds),
         format!("objects that were made late, and removed again: {}", checker.lates()),

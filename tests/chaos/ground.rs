@@ -11,8 +11,8 @@ pub const NAMESPACE: &str = "chaos";
 pub const BLUEPRINTS: [&str; 5] = ["host", "shared", "once", "env", "space"];
 
 /// How many hosts there are of `host`, and of `shared`.
-const HOSTS: usize = 5;
-const SHARED: usize = 2;
+const HOSTS: usize = 8;
+const SHARED: usize = 3;
 
 /// Makes the namespace and the account, and gives that its rights.
 pub async fn prepare(plane: &ControlPlane) {

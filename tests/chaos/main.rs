@@ -38,6 +38,7 @@ async fn nothing_goes_wrong() {
     let plan = Plan::read();
     println!("{plan:?}");
     let plane = Arc::new(ControlPlane::start_with(&READABLE).await.expect("a control plane of its own"));
+    println!("in {}", plane.folder().display());
     install::everything(&plane).await.expect("Drydock is installed");
     let recorder = Recorder::start(plane.etcd_socket());
     ground::prepare(&plane).await;

@@ -63,7 +63,7 @@ impl Plan {
             seed,
             time: Duration::from_secs_f64(minutes * 60.0),
             clients: 5,
-            leases: 80,
+            leases: 70,
             controllers: Range64(2_000, 15_000),
             servers: Range64(5_000, 30_000),
             pause: Range64(15_000, 25_000),

@@ -14,11 +14,12 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
+    sync::watch,
     task::JoinSet,
 };
 
@@ -29,8 +30,8 @@ pub struct Record {
     pub wrongs: Vec<Wrong>,
     /// The last revision that was seen, of anything at all.
     pub revision: u64,
-    /// When the last version was seen that the checker takes.
-    pub last: Option<Instant>,
+    /// Counts the moments at which something is about to be done outside.
+    moments: watch::Sender<usize>,
 }
 
 /// Records until it is dropped.
@@ -51,6 +52,12 @@ impl Recorder {
 
     pub fn look(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap()
+    }
+
+    /// Waits until something is about to be done outside.
+    pub async fn moment(&self) {
+        let mut moments = self.look().moments.subscribe();
+        let _ = moments.changed().await;
     }
 
     /// Notes what is done to the world.
@@ -95,7 +102,7 @@ struct Stored {
 async fn follow(socket: PathBuf, record: Arc<Mutex<Record>>) {
     loop {
         // etcd is away, or was: go on after the last.
-        if let Err(lost) = watch(&socket, &record).await.unwrap_or(Ok(())) {
+        if let Err(lost) = connected(&socket, &record).await.unwrap_or(Ok(())) {
             record.lock().unwrap().wrongs.push(Wrong { what: format!("history lost: {lost}"), uids: vec![] });
             return;
         }
@@ -104,7 +111,7 @@ async fn follow(socket: PathBuf, record: Arc<Mutex<Record>>) {
 }
 
 /// Watches as long as the connection lasts. The inner error is final.
-async fn watch(socket: &PathBuf, record: &Mutex<Record>) -> io::Result<Result<(), String>> {
+async fn connected(socket: &PathBuf, record: &Mutex<Record>) -> io::Result<Result<(), String>> {
     let from = record.lock().unwrap().revision + 1;
     let all = json!({"create_request": {
         "key": ByteString(b"/registry/".to_vec()), "range_end": ByteString(b"/registry0".to_vec()),
@@ -148,17 +155,23 @@ fn take(record: &mut Record, event: Event) {
     let Some(kind) = kind_of(&key) else { return };
     let object = match event.type_.as_str() {
         "DELETE" => None,
-        _ => match object(kind, event.kv.value.unwrap_or_default()) {
+        _ => match object(kind, event.kv.value.unwrap_or_default(), &event.kv.mod_revision) {
             Some(object) => Some(object),
             None => return,
         },
     };
-    let known = record.checker.versions;
+    let begins = object.as_ref().is_some_and(begins);
     let verdict = record.checker.take(Version { revision, at: Timestamp::now(), kind, key, object });
-    if record.checker.versions > known {
-        record.last = Some(Instant::now());
-    }
     record.wrongs.extend(verdict.err());
+    if begins {
+        record.moments.send_modify(|count| *count += 1);
+    }
+}
+
+/// Whether something is about to be done outside: it is on record, and begins when that is seen.
+fn begins(object: &Value) -> bool {
+    let has_effects = object.pointer("/status/built/objects").is_some();
+    has_effects && matches!(crate::checker::phase(object), "Pending" | "Acquired" | "Released")
 }
 
 /// What is stored under a key.
@@ -176,11 +189,12 @@ fn kind_of(key: &str) -> Option<Kind> {
 }
 
 /// The object, without what nobody looks at. Of others than ours, those that the driver made.
-fn object(kind: Kind, value: ByteString) -> Option<Value> {
+fn object(kind: Kind, value: ByteString, revision: &str) -> Option<Value> {
     let mut object: Value = serde_json::from_slice(&value.0).expect("objects are stored as JSON");
     if kind == Kind::Made && object["metadata"]["labels"]["drydock.dev/owner"].is_null() {
         return None;
     }
     object["metadata"].as_object_mut()?.remove("managedFields");
+    object["metadata"]["resourceVersion"] = json!(revision);
     Some(object)
 }

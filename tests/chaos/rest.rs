@@ -43,12 +43,13 @@ pub async fn settles(plane: &ControlPlane, recorder: &Recorder) -> Result<(), Wr
 pub async fn serves_all_it_has(plane: &ControlPlane, recorder: &Recorder) -> Result<(), Wrong> {
     let leases: Api<DynamicObject> =
         Api::namespaced_with(plane.client(Identity::Admin).await, NAMESPACE, &resource_of("lease"));
+    recorder.look().checker.is_calm();
     let mut wanted = BTreeSet::new();
     for kind in BLUEPRINTS.into_iter().chain(["nowhere"]) {
         let count = if kind == "nowhere" { 1 } else { ground::capacity(kind) + 1 };
         for n in 0..count {
             let name = format!("last-{kind}-{n}");
-            let object = lease(&name, json!({"resourceType": kind, "ttl": "28s", "priority": 100}));
+            let object = lease(&name, json!({"resourceType": kind, "ttl": "28s", "priority": 100 + n % 3}));
             leases.create(&PostParams::default(), &object).await.expect("the lease is valid");
             wanted.insert(name);
         }

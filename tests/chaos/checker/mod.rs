@@ -9,6 +9,7 @@ mod causes;
 mod commands;
 mod lease;
 mod made;
+mod queue;
 mod resource;
 mod rest;
 mod story;
@@ -92,6 +93,7 @@ pub struct Checker {
     /// To whom each resource was ever granted.
     granted: BTreeMap<String, BTreeSet<String>>,
     made: made::Made,
+    queue: queue::Queue,
     pub story: story::Story,
     /// Versions taken.
     pub versions: usize,
@@ -121,11 +123,12 @@ impl Checker {
                 self.now.entry(kind).or_default().remove(&id);
             }
         }
-        match (old.filter(|old| object.as_ref().is_none_or(|new| uid(new) == uid(old))), object) {
+        let verdict = match (old.filter(|old| object.as_ref().is_none_or(|new| uid(new) == uid(old))), object) {
             (old, Some(new)) => self.is(kind, old.as_ref(), &new),
             (Some(old), None) => self.gone(kind, &old),
             (None, None) => Ok(()),
-        }
+        };
+        verdict.and(self.nobody_is_overtaken())
     }
 
     fn is(&mut self, kind: Kind, old: Option<&Value>, new: &Value) -> Verdict {

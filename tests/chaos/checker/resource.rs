@@ -96,6 +96,7 @@ impl Checker {
         if once && granted.len() > 1 {
             return wrong("R5: a resource that serves once was granted twice", &ids);
         }
+        self.note_overtaken(new, lease);
         Ok(())
     }
 

@@ -320,6 +320,24 @@ fn a_hold_that_ends_early() {
     history.refuses("Q3", Kind::Lease, "l", released(json!({})));
 }
 
+#[test]
+fn overtaken_in_the_queue() {
+    let ticket = |n: &str| json!({"queueTicket": n});
+    let overtakes = |one: &str, other: &str| {
+        let mut history = History::new();
+        history.checker.is_calm();
+        for (uid, n) in [("l", one), ("m", other)] {
+            history.right(Kind::Lease, uid, lease(uid, "", json!({})));
+            history.right(Kind::Lease, uid, lease(uid, "Pending", ticket(n)));
+        }
+        history.right(Kind::Resource, "r", claimed("r", &["m"]));
+        history.now = 21;
+        history.take(Kind::Blueprint, "b", Some(blueprint()))
+    };
+    assert!(overtakes("1", "2").unwrap_err().what.contains("overtaken"));
+    overtakes("2", "1").unwrap_or_else(|wrong| panic!("{}", wrong.what));
+}
+
 /// What a driver made, for an owner and, where that is a lease, for its attempt on `r`.
 fn made(uid: &str, owner: &str) -> Value {
     let labels = json!({"drydock.dev/owner": owner, "drydock.dev/resource": "r", "drydock.dev/attempt": "0"});
