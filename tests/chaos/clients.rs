@@ -87,18 +87,21 @@ impl Client {
     }
 
     async fn create(&mut self) {
-        let unfinished = |lease: &&Value| crate::checker::phase(lease) != "Destroyed";
-        let waiting = {
-            let record = self.recorder.look();
-            record.checker.of(crate::checker::Kind::Lease).values().filter(unfinished).count()
-        };
-        if waiting >= self.plan.leases {
+        let spec = self.wish();
+        if self.unfinished(&spec["resourceType"]) >= self.plan.leases {
             return;
         }
         let name = format!("c{}-{}", self.number, self.created.len());
-        let object = lease(&name, self.wish());
+        let object = lease(&name, spec);
         self.send(|| async { self.leases.create(&PostParams::default(), &object).await }).await;
         self.created.push(name);
+    }
+
+    /// How many leases of a type are not over: a queue that only grows would show nothing new.
+    fn unfinished(&self, kind: &Value) -> usize {
+        let record = self.recorder.look();
+        let leases = record.checker.of(crate::checker::Kind::Lease).values();
+        leases.filter(|l| l["spec"]["resourceType"] == *kind && crate::checker::phase(l) != "Destroyed").count()
     }
 
     /// The spec of a lease.

@@ -1,18 +1,19 @@
 //! What a run has seen, in figures.
 
-use crate::{faults::Counts, plan::Plan, recorder::Record};
+use crate::{checker::Ended, faults::Counts, plan::Plan, recorder::Record};
 use jiff::{SignedDuration, Timestamp};
+
+/// One that ended later than this, while no fault was on, is worth a look.
+const LATE: SignedDuration = SignedDuration::from_secs(1);
 
 /// In lines, for people.
 pub fn told(plan: &Plan, record: &Record, counts: &Counts) -> String {
     let checker = &record.checker;
-    let calm: Vec<SignedDuration> = checker
-        .ended
-        .iter()
-        .filter(|ended| !counts.faults.iter().any(|fault| overlap(*fault, ended.deadline)))
-        .map(|ended| ended.late)
-        .collect();
-    let lines = [
+    let is_calm = |ended: &&Ended| !counts.faults.iter().any(|fault| overlap(*fault, ended.deadline));
+    let calm: Vec<SignedDuration> = checker.ended.iter().filter(is_calm).map(|ended| ended.late).collect();
+    let latest = checker.ended.iter().filter(is_calm).max_by_key(|ended| ended.late);
+    let latest = latest.filter(|latest| latest.late > LATE).map(|latest| latest.lease.clone());
+    let mut lines = vec![
         format!("seed {} (the plan of action; real time cannot be replayed), {:.1?}", plan.seed, plan.time),
         format!("{} leases served, {} versions checked", checker.served.len(), checker.versions),
         format!(
@@ -30,6 +31,9 @@ pub fn told(plan: &Plan, record: &Record, counts: &Counts) -> String {
             p99(calm).map_or("-".to_owned(), |late| format!("{} ms", late.as_millis()))
         ),
     ];
+    if let Some(latest) = latest {
+        lines.push(format!("the latest of these:\n{}", checker.story.of(&[latest])));
+    }
     lines.join("\n")
 }
 

@@ -44,7 +44,7 @@ async fn nothing_goes_wrong() {
     ground::prepare(&plane).await;
     let tally = Tally::default();
     let mut controllers = chaos(&plane, plan, &recorder, &tally).await;
-    let end = comes_to_rest(&plane, &recorder).await;
+    let end = comes_to_rest(&plane, plan, &recorder).await;
     for controller in &mut controllers {
         faults::count_up(controller, &tally).await;
     }
@@ -87,9 +87,12 @@ async fn chaos(plane: &Arc<ControlPlane>, plan: Plan, recorder: &Recorder, tally
     controllers
 }
 
-async fn comes_to_rest(plane: &ControlPlane, recorder: &Recorder) -> Result<(), Wrong> {
+async fn comes_to_rest(plane: &ControlPlane, plan: Plan, recorder: &Recorder) -> Result<(), Wrong> {
     rest::settles(plane, recorder).await?;
     rest::agrees(plane, recorder).await?;
+    if plan.is_long {
+        rest::serves_in_order(plane, recorder).await?;
+    }
     rest::serves_all_it_has(plane, recorder).await?;
     rest::empties(plane, recorder).await?;
     rest::agrees(plane, recorder).await

@@ -8,10 +8,11 @@ use std::{env, ops::Range, time::Duration};
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
+    pub is_long: bool,
     /// How long clients and faults go on.
     pub time: Duration,
     pub clients: usize,
-    /// No more unfinished leases than this.
+    /// No more unfinished leases of one type than this.
     pub leases: usize,
     /// Between one fault of a controller and the next, in milliseconds.
     pub controllers: Range64,
@@ -48,9 +49,10 @@ impl Plan {
     fn short(seed: u64) -> Plan {
         Plan {
             seed,
+            is_long: false,
             time: Duration::from_secs(28),
             clients: 3,
-            leases: 40,
+            leases: 12,
             controllers: Range64(3_000, 6_000),
             servers: Range64(6_000, 9_000),
             pause: Range64(15_000, 16_000),
@@ -61,9 +63,10 @@ impl Plan {
     fn long(seed: u64, minutes: f64) -> Plan {
         Plan {
             seed,
+            is_long: true,
             time: Duration::from_secs_f64(minutes * 60.0),
             clients: 5,
-            leases: 70,
+            leases: 16,
             controllers: Range64(2_000, 15_000),
             servers: Range64(5_000, 30_000),
             pause: Range64(15_000, 25_000),

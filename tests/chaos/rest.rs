@@ -39,44 +39,64 @@ pub async fn settles(plane: &ControlPlane, recorder: &Recorder) -> Result<(), Wr
     until(recorder, Rest::Settled).await
 }
 
-/// Asks for all that each Blueprint has, and for one more: each is served but that one.
-pub async fn serves_all_it_has(plane: &ControlPlane, recorder: &Recorder) -> Result<(), Wrong> {
-    let leases: Api<DynamicObject> =
-        Api::namespaced_with(plane.client(Identity::Admin).await, NAMESPACE, &resource_of("lease"));
+/// Asks for twice what each Blueprint has: each is served in its turn, and the checker looks at the order.
+pub async fn serves_in_order(plane: &ControlPlane, recorder: &Recorder) -> Result<(), Wrong> {
     recorder.look().checker.is_calm();
+    let twice = |kind: &str| ground::capacity(kind) * 2;
+    let (wanted, _) = ask(plane, "turn", "6s", twice).await;
+    served(recorder, &wanted, wanted.len()).await
+}
+
+/// Asks for all that each Blueprint has, and for one more, and for what nobody has: each is served but those two.
+pub async fn serves_all_it_has(plane: &ControlPlane, recorder: &Recorder) -> Result<(), Wrong> {
+    let (wanted, leases) = ask(plane, "last", "28s", |kind| ground::capacity(kind) + 1).await;
+    let nowhere = lease("last-nowhere", json!({"resourceType": "nowhere"}));
+    leases.create(&PostParams::default(), &nowhere).await.expect("the lease is valid");
+    served(recorder, &wanted, wanted.len() - BLUEPRINTS.len()).await?;
+    until(recorder, Rest::Settled).await
+}
+
+/// Creates so many leases of each type.
+async fn ask(
+    plane: &ControlPlane,
+    name: &str,
+    ttl: &str,
+    count: impl Fn(&str) -> usize,
+) -> (BTreeSet<String>, Api<DynamicObject>) {
+    let client = plane.client(Identity::Admin).await;
+    let leases: Api<DynamicObject> = Api::namespaced_with(client, NAMESPACE, &resource_of("lease"));
     let mut wanted = BTreeSet::new();
-    for kind in BLUEPRINTS.into_iter().chain(["nowhere"]) {
-        let count = if kind == "nowhere" { 1 } else { ground::capacity(kind) + 1 };
-        for n in 0..count {
-            let name = format!("last-{kind}-{n}");
-            let object = lease(&name, json!({"resourceType": kind, "ttl": "28s", "priority": 100 + n % 3}));
+    for kind in BLUEPRINTS {
+        for n in 0..count(kind) {
+            let name = format!("{name}-{kind}-{n}");
+            let object = lease(&name, json!({"resourceType": kind, "ttl": ttl, "priority": 100 + n % 3}));
             leases.create(&PostParams::default(), &object).await.expect("the lease is valid");
             wanted.insert(name);
         }
     }
-    // What was there before may hold a place for as long as its ttl; these come first after that.
-    let all = wanted.len() - BLUEPRINTS.len() - 1;
-    let served = |recorder: &Recorder| {
-        let record = recorder.look();
-        let now = |lease: &&Value| wanted.contains(text(lease, "/metadata/name"));
-        let leases: Vec<&Value> = record.checker.of(Kind::Lease).values().filter(now).collect();
-        let served = leases.iter().filter(|lease| record.checker.served.contains(uid(lease))).count();
-        let waiting = leases.iter().find(|lease| phase(lease) == "Pending").map(|lease| uid(lease).to_owned());
-        (served, waiting)
-    };
+    (wanted, leases)
+}
+
+/// Waits until so many of these have been served.
+async fn served(recorder: &Recorder, wanted: &BTreeSet<String>, count: usize) -> Result<(), Wrong> {
     let start = Instant::now();
     loop {
-        let (count, waiting) = served(recorder);
-        if count >= all {
-            break;
+        let (served, waiting) = {
+            let record = recorder.look();
+            let mine = |lease: &&Value| wanted.contains(text(lease, "/metadata/name"));
+            let leases: Vec<&Value> = record.checker.of(Kind::Lease).values().filter(mine).collect();
+            let served = leases.iter().filter(|lease| record.checker.served.contains(uid(lease))).count();
+            (served, leases.iter().find(|lease| phase(lease) == "Pending").map(|lease| uid(lease).to_owned()))
+        };
+        if served >= count {
+            return Ok(());
         }
         if start.elapsed() > PATIENCE {
-            let what = format!("only {count} of {} leases were served at last", wanted.len());
+            let what = format!("only {served} of {count} leases were served at last");
             return Err(Wrong { what, uids: waiting.into_iter().collect() });
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    until(recorder, Rest::Settled).await
 }
 
 /// Releases and deletes everything, and waits until nothing is left, and nothing is written.

@@ -139,7 +139,7 @@ impl Checker {
         let ends = is_over(new) && !is_over(old) && reason(new, "Released") == "Expired";
         let told = deadline(old, "Lifetime").zip(time(new, "/status/releasedAt")).filter(|_| ends);
         if let Some((deadline, at)) = told {
-            self.ended.push(Ended { deadline, late: at.duration_since(deadline) });
+            self.ended.push(Ended { lease: uid(new).to_owned(), deadline, late: at.duration_since(deadline) });
         }
     }
 }

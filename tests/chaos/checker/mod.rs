@@ -65,8 +65,9 @@ pub fn wrong(what: impl Into<String>, uids: &[&str]) -> Verdict {
 }
 
 /// A lease that ended at its deadline.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ended {
+    pub lease: String,
     pub deadline: Timestamp,
     pub late: SignedDuration,
 }

@@ -12,6 +12,9 @@ use serde_json::Value;
 /// How long who is passed over may wait for another resource.
 const MOMENT: SignedDuration = SignedDuration::from_secs(10);
 
+/// By then every controller knows of a lease: a grant that was decided before may pass it over.
+const KNOWN: SignedDuration = SignedDuration::from_secs(4);
+
 /// See the module.
 #[derive(Default)]
 pub struct Queue {
@@ -48,7 +51,8 @@ impl Checker {
         let Some(lease) = self.lease_of(granted).filter(|_| self.queue.is_calm) else { return };
         let kind = text(lease, "/spec/resourceType");
         let before = |other: &&Value| {
-            text(other, "/spec/resourceType") == kind && place(other) < place(lease) && self.waits(other)
+            let known = place(other).1.is_some_and(|created| created + KNOWN < self.at);
+            text(other, "/spec/resourceType") == kind && known && place(other) < place(lease) && self.waits(other)
         };
         let note = |other: &Value| Overtaken {
             lease: uid(other).to_owned(),

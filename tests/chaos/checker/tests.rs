@@ -330,7 +330,7 @@ fn overtaken_in_the_queue() {
             history.right(Kind::Lease, uid, lease(uid, "", json!({})));
             history.right(Kind::Lease, uid, lease(uid, "Pending", ticket(n)));
         }
-        history.right(Kind::Resource, "r", claimed("r", &["m"]));
+        history.right(Kind::Resource, "r", claimed("r", &["m"])); // ten seconds after both were created
         history.now = 21;
         history.take(Kind::Blueprint, "b", Some(blueprint()))
     };
