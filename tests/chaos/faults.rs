@@ -32,6 +32,13 @@ pub struct Counts {
     pub faults: Vec<(Timestamp, Timestamp)>,
 }
 
+impl Counts {
+    /// Whether each fault has happened.
+    pub fn has_all(&self) -> bool {
+        [self.kills, self.pauses, self.api_servers, self.etcds].iter().all(|count| *count > 0)
+    }
+}
+
 impl Tally {
     pub fn add(&self, count: impl FnOnce(&mut Counts)) {
         count(&mut self.0.lock().unwrap());
@@ -65,14 +72,17 @@ impl Controller {
 
     /// Until it is over. It runs then, unpaused and without election.
     pub async fn suffer(mut self, mut over: watch::Receiver<bool>) -> ControllerProcess {
+        // A short run, too, has one that is paused.
+        let mut pauses = self.number == 0;
         while self.lives_for(self.plan.controllers.some(&self.chance), &mut over).await {
             self.aim().await;
             let from = Timestamp::now();
-            if self.chance.permille(300) {
+            if pauses {
                 self.sleep(&mut over).await;
             } else {
                 self.die(&mut over).await;
             }
+            pauses = self.chance.permille(300);
             self.tally.add(|counts| counts.faults.push((from, Timestamp::now() + AFTERWARDS)));
         }
         self.is_well();

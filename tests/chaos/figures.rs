@@ -6,6 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 /// One that ended later than this, while no fault was on, is worth a look.
 const LATE: SignedDuration = SignedDuration::from_secs(1);
 
+/// One that waited longer than this is, too: low priority, or something that stood still?
+const LONG: SignedDuration = SignedDuration::from_secs(120);
+
 /// In lines, for people.
 pub fn told(plan: &Plan, record: &Record, counts: &Counts) -> String {
     let checker = &record.checker;
@@ -23,7 +26,7 @@ pub fn told(plan: &Plan, record: &Record, counts: &Counts) -> String {
         ),
         format!("kube-apiserver killed {} times, etcd {} times", counts.api_servers, counts.etcds),
         format!("objects that were made late, and removed again: {}", checker.lates()),
-        format!("longest wait for a lease to be Active: {:#.1}", checker.longest_wait),
+        format!("longest wait for a lease to be Active: {} s", checker.longest_wait.0.as_secs()),
         format!(
             "{} leases expired; of the {} whose end fell where no fault was on, lateness p99 {}",
             checker.ended.len(),
@@ -31,6 +34,10 @@ pub fn told(plan: &Plan, record: &Record, counts: &Counts) -> String {
             p99(calm).map_or("-".to_owned(), |late| format!("{} ms", late.as_millis()))
         ),
     ];
+    let (wait, lease) = &checker.longest_wait;
+    if *wait > LONG {
+        lines.push(format!("the lease that waited longest:\n{}", checker.story.of(std::slice::from_ref(lease))));
+    }
     if let Some(latest) = latest {
         lines.push(format!("the latest of these:\n{}", checker.story.of(&[latest])));
     }

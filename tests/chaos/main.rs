@@ -26,7 +26,10 @@ use checker::Wrong;
 use faults::{Controller, Tally};
 use plan::Plan;
 use recorder::Recorder;
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use support::{ControlPlane, ControllerProcess, install};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -63,24 +66,25 @@ async fn chaos(plane: &Arc<ControlPlane>, plan: Plan, recorder: &Recorder, tally
     }
     let mut clients = clients::start(plane, plan, recorder, &over).await;
     let servers = tokio::spawn(faults::servers(plane.clone(), plan, recorder.clone(), tally.clone(), over.clone()));
-    // The chaos itself; not a wait for something. A fault that fails ends it.
-    let failed = async {
-        while let Some(ended) = suffering.join_next().await {
-            if *over.borrow() {
-                return Some(ended);
-            }
-            ended.expect("a controller is well");
+    // The chaos itself; not a wait for something, but for as long as a slow machine needs to have seen each fault.
+    let enough = async {
+        tokio::time::sleep(plan.time).await;
+        while !tally.read().has_all() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        None
     };
-    let first = tokio::time::timeout(plan.time, failed).await.ok().flatten();
+    tokio::select! {
+        biased;
+        Some(ended) = suffering.join_next() => drop(ended.expect("a controller is well")),
+        enough = tokio::time::timeout(plan.time * 4, enough) => enough.expect("each fault has its turn"),
+    }
     end.send_replace(true);
     recorder.tell("the faults are over");
     servers.await.expect("the servers are well");
     while let Some(client) = clients.join_next().await {
         client.expect("a client never fails");
     }
-    let mut controllers: Vec<ControllerProcess> = first.into_iter().map(|ended| ended.unwrap()).collect();
+    let mut controllers = Vec::new();
     while let Some(controller) = suffering.join_next().await {
         controllers.push(controller.expect("a controller is well"));
     }
@@ -88,13 +92,19 @@ async fn chaos(plane: &Arc<ControlPlane>, plan: Plan, recorder: &Recorder, tally
 }
 
 async fn comes_to_rest(plane: &ControlPlane, plan: Plan, recorder: &Recorder) -> Result<(), Wrong> {
+    let began = Instant::now();
+    let stage = |name: &str| println!("{name} after {:.1?} of rest", began.elapsed());
     rest::settles(plane, recorder).await?;
     rest::agrees(plane, recorder).await?;
+    stage("settled");
     if plan.is_long {
         rest::serves_in_order(plane, recorder).await?;
+        stage("served in order");
     }
     rest::serves_all_it_has(plane, recorder).await?;
+    stage("in full use");
     rest::empties(plane, recorder).await?;
+    stage("empty and silent");
     rest::agrees(plane, recorder).await
 }
 

@@ -50,11 +50,11 @@ impl Plan {
         Plan {
             seed,
             is_long: false,
-            time: Duration::from_secs(28),
-            clients: 3,
-            leases: 12,
-            controllers: Range64(3_000, 6_000),
-            servers: Range64(6_000, 9_000),
+            time: Duration::from_secs(26),
+            clients: 4,
+            leases: 20,
+            controllers: Range64(3_000, 7_000),
+            servers: Range64(4_000, 6_000),
             pause: Range64(15_000, 16_000),
             long_pauses: 0,
         }

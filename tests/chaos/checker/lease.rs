@@ -134,7 +134,9 @@ impl Checker {
         if phase(new) == "Active" && self.served.insert(uid(new).to_owned()) {
             let wait = time(new, "/status/activatedAt").zip(time(new, "/metadata/creationTimestamp"));
             let wait = wait.map_or(SignedDuration::ZERO, |(then, from)| then.duration_since(from));
-            self.longest_wait = self.longest_wait.max(wait);
+            if wait > self.longest_wait.0 {
+                self.longest_wait = (wait, uid(new).to_owned());
+            }
         }
         let ends = is_over(new) && !is_over(old) && reason(new, "Released") == "Expired";
         let told = deadline(old, "Lifetime").zip(time(new, "/status/releasedAt")).filter(|_| ends);

@@ -100,8 +100,8 @@ pub struct Checker {
     pub versions: usize,
     /// Leases that were Active.
     pub served: BTreeSet<String>,
-    /// The longest time from a lease's creation to its being Active.
-    pub longest_wait: SignedDuration,
+    /// The longest time from a lease's creation to its being Active, and of which lease.
+    pub longest_wait: (SignedDuration, String),
     pub ended: Vec<Ended>,
 }
 
