@@ -63,6 +63,9 @@ impl Checker {
         if !self.blueprints.contains_key(blueprint) {
             return wrong("B1: a resource was made for a Blueprint that never was", &[id]);
         }
+        if !is_held(new) {
+            return wrong(format!("a resource was made without the finalizer: {new}"), &[id]);
+        }
         let name = text(new, "/metadata/name").split_once("--").map_or("", |(blueprint, _)| blueprint);
         if name != text(new, "/spec/blueprintRef/name") {
             return wrong("a resource's name is not that of a slot of its Blueprint", &[id]);
@@ -137,7 +140,7 @@ impl Checker {
         let id = uid(last);
         let unbuilt = !is_begun(last) && self.drained.contains(owner(last));
         if phase(last) != "Destroyed" && !unbuilt {
-            return wrong("R8: a resource is gone that was not Destroyed", &[id]);
+            return wrong(format!("R8: a resource is gone that was not Destroyed: {last}"), &[id]);
         }
         let holds = |lease: &&Value| !matches!(phase(lease), "Pending" | "Destroyed") && bound_to(lease) == id;
         match self.of(Kind::Lease).values().find(holds) {

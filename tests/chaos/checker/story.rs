@@ -2,7 +2,7 @@
 
 use super::{
     Kind,
-    values::{attempt, bound_to, claims, is_deleting, list, phase, reason, text},
+    values::{attempt, bound_to, claims, is_deleting, is_held, list, phase, reason, text},
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -56,6 +56,9 @@ fn said(object: &Value) -> String {
     let mut said = vec![phase(object).to_owned()];
     if is_deleting(object) {
         said.push("deleting".into());
+    }
+    if !is_held(object) {
+        said.push("without finalizer".into());
     }
     for condition in ["Acquired", "Ready", "Released", "TornDown"] {
         let reason = reason(object, condition);
