@@ -21,6 +21,9 @@ use std::{
 /// By then everything must be at rest, on a busy machine: leases and back-offs end on their own.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// What takes longer is worth a look.
+const LONG: Duration = Duration::from_secs(30);
+
 /// How long nothing is written when there is nothing to do. Counts are written at most every 5 s.
 const SILENCE: Duration = Duration::from_secs(6);
 
@@ -123,16 +126,23 @@ pub async fn empties(plane: &ControlPlane, recorder: &Recorder) -> Result<(), Wr
 
 async fn until(recorder: &Recorder, rest: Rest) -> Result<(), Wrong> {
     let start = Instant::now();
+    let mut last = None;
     loop {
-        match recorder.look().checker.rests(rest, Timestamp::now()) {
-            Ok(()) => return Ok(()),
+        let verdict = recorder.look().checker.rests(rest, Timestamp::now());
+        match verdict {
+            Ok(()) => break,
             Err(wrong) if start.elapsed() > PATIENCE => {
                 return Err(Wrong { what: format!("not at rest ({rest:?}): {}", wrong.what), ..wrong });
             }
-            Err(_) => {}
+            Err(wrong) => last = Some(wrong),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    if let Some(last) = last.filter(|_| start.elapsed() > LONG) {
+        let story = recorder.look().checker.story.of(&last.uids);
+        println!("{rest:?} after {:.0?}, at last only because {}:\n{story}", start.elapsed(), last.what);
+    }
+    Ok(())
 }
 
 /// Nothing is written any more.

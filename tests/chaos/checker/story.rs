@@ -83,7 +83,7 @@ fn said(object: &Value) -> String {
     if !queue.is_empty() || !ledger.is_empty() {
         said.push(format!("queue {} ledger {}", queue.join(" "), ledger.join(" ")));
     }
-    for field in ["limits", "suspend", "ttl", "queueTimeout", "priority", "expiresAt"] {
+    for field in ["resourceType", "limits", "suspend", "ttl", "queueTimeout", "priority", "expiresAt"] {
         if !object["spec"][field].is_null() && object["spec"][field] != 0 {
             said.push(format!("{field}:{}", object["spec"][field]));
         }
