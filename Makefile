@@ -28,6 +28,10 @@ test: programs chart-programs ## Run all tests, those on the real control plane 
 simulate: ## Run the simulation for SEEDS=1..100, or as many as wanted, MINUTES=40 each; one that fails tells its seed and story
 	SEEDS=$(or $(SEEDS),1..100) cargo test --profile simulate --test simulation -- --nocapture nothing_goes_wrong
 
+.PHONY: chaos
+chaos: programs ## Kill and pause controllers, kube-apiserver and etcd for MINUTES=5 under many leases; SEED=… repeats a plan
+	MINUTES=$(or $(MINUTES),5) SEED=$(SEED) cargo test --test chaos -- --nocapture nothing_goes_wrong
+
 .PHONY: deliberate-bugs
 deliberate-bugs: ## Make bugs on purpose, one at a time (BUG=part of a name), and see the simulation catch each
 	cargo test --profile simulate --features deliberate-bugs --test simulation -- --ignored --nocapture bugs

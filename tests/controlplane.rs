@@ -14,6 +14,7 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt as _};
 
 mod support;
+use support::controlplane::Server;
 use support::leash::{Leash, Plan, repository};
 use support::{ControlPlane, Identity, metrics};
 
@@ -130,6 +131,26 @@ async fn a_restart_of_the_api_server_keeps_objects_and_tokens() {
     plane.stop().await.unwrap();
     assert!(!folder.exists(), "{} is still there", folder.display());
     assert_eq!(running(&after), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn what_is_killed_comes_back_with_all_that_was_stored() {
+    let plane = ControlPlane::start().await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(plane.client(Identity::Admin).await, "default");
+    for server in [Server::ApiServer, Server::Etcd] {
+        let name = format!("{server:?}").to_lowercase();
+        maps.create(&PostParams::default(), &named(&name)).await.unwrap();
+        let before = plane.pids().await.unwrap();
+        plane.knock_out(server).await.unwrap();
+        assert_eq!(running(&before).len(), 2, "one of the three is away");
+        plane.come_back(server).await.unwrap();
+        assert_eq!(running(&plane.pids().await.unwrap()).len(), 3);
+        maps.get(&name).await.unwrap();
+    }
+    plane.knock_out(Server::Etcd).await.unwrap();
+    let folder = plane.folder().to_owned();
+    plane.stop().await.unwrap();
+    assert!(!folder.exists(), "{} is still there", folder.display());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use kube::Client;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use std::time::Duration;
 use tokio::{sync::watch, task::JoinHandle};
 
 /// The coordination Lease.
@@ -18,28 +19,46 @@ pub struct Elected {
     renewal: JoinHandle<kube_lease_manager::Result<LeaseManager>>,
 }
 
+/// How long to wait before the election is tried again that could not begin, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+
+/// Ends when this process can take part in the election: an API server that is away, or has just come back and does not know
+/// yet who may do what, is waited for, as every watch waits for it.
+pub async fn stand(client: Client, namespace: &str, identity: &str) -> LeaseManager {
+    let mut pause = AGAIN.0;
+    loop {
+        let manager = LeaseManagerBuilder::new(client.clone(), NAME)
+            .with_namespace(namespace)
+            .with_identity(identity)
+            .with_duration(DURATION)
+            .with_grace(GRACE)
+            .build()
+            .await;
+        match manager {
+            Ok(manager) => {
+                tracing::info!(namespace, lease = NAME, identity, "standing by for election");
+                return manager;
+            }
+            Err(error) => tracing::warn!(%error, namespace, lease = NAME, "no election yet, tried again in {pause:?}"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(AGAIN.1);
+    }
+}
+
 /// Ends when this process is elected.
 ///
 /// # Errors
-/// Where the coordination Lease cannot be read or made, in words.
-pub async fn elected(client: Client, namespace: &str, identity: &str) -> Result<Elected, String> {
-    let manager = LeaseManagerBuilder::new(client, NAME)
-        .with_namespace(namespace)
-        .with_identity(identity)
-        .with_duration(DURATION)
-        .with_grace(GRACE)
-        .build()
-        .await
-        .map_err(|e| e.to_string())?;
+/// Where the election has ended, in words.
+pub async fn elected(manager: LeaseManager, identity: &str) -> Result<Elected, String> {
     let (mut state, renewal) = manager.watch().await;
-    tracing::info!(namespace, lease = NAME, identity, "standing by for election");
     state.wait_for(|elected| *elected).await.map_err(|_| "the election ended".to_owned())?;
     tracing::info!(identity, "elected");
     Ok(Elected { state, renewal })
 }
 
 /// How long giving it up may take; after that the next is elected when the present term ends.
-const GIVING_UP: std::time::Duration = std::time::Duration::from_secs(5);
+const GIVING_UP: Duration = Duration::from_secs(5);
 
 impl Elected {
     /// Gives it up, so that another need not wait for the end of the term.

@@ -158,7 +158,7 @@ async fn control(
     });
     shell.drivers.attach(&Attachment { client: client.clone(), wake });
     let health = Arc::new(watches::Health::default());
-    let standing_by = Arc::new(AtomicBool::new(options.leader_elect));
+    let standing_by = Arc::new(AtomicBool::new(false));
     let probes = http::Probes { shell: shell.clone(), health: health.clone(), standing_by: standing_by.clone() };
 
     let mut tasks = tokio::task::JoinSet::new();
@@ -173,7 +173,9 @@ async fn control(
     let work = async {
         if options.leader_elect {
             let namespace = options.leader_election_namespace.clone().unwrap_or(default_namespace);
-            let won = leader::elected(client, &namespace, instance).await.map_err(Error::Election)?;
+            let candidate = leader::stand(client, &namespace, instance).await;
+            standing_by.store(true, Ordering::Relaxed);
+            let won = leader::elected(candidate, instance).await.map_err(Error::Election)?;
             standing_by.store(false, Ordering::Relaxed);
             let _ = elected.set(won);
         }

@@ -1,8 +1,8 @@
 //! Leader election: it saves the work of a second controller, and nothing depends on it.
 
 use crate::{
-    support::{ControllerProcess, Sandbox},
-    told::{apply, holds_throughout, hosts, lease},
+    support::{ControlPlane, ControllerProcess, Identity, Sandbox, controlplane::Server, install},
+    told::{apply, asked_until, holds_throughout, hosts, lease},
 };
 use serde_json::json;
 use std::time::Duration;
@@ -34,6 +34,27 @@ async fn one_of_two_is_elected_and_the_other_takes_over_when_it_is_killed_or_sto
     apply(&sandbox, &lease("c", json!({}))).await;
     sandbox.wait_within(TERM, "lease/c", "served by the first again", is_active).await;
     holds_throughout(&sandbox).await;
+}
+
+/// It waits for the API server, as one that takes part in no election does; and says that it is not ready meanwhile.
+#[tokio::test]
+async fn one_that_starts_while_the_api_server_is_away_waits_for_it() {
+    let plane = ControlPlane::start().await.expect("a control plane of its own");
+    install::everything(&plane).await.expect("Drydock is installed");
+    plane.knock_out(Server::ApiServer).await.expect("it was there");
+    let elect = ["--leader-elect", "--leader-election-namespace", "drydock-system"];
+    let mut controller = ControllerProcess::begin(&plane, Identity::Controller, &[], &elect);
+    controller.listens().await;
+    let in_vain = async || {
+        let (code, said) = controller.get("/readyz").await;
+        assert_eq!(code, 503, "{said}");
+        controller.log().contains("no election yet")
+    };
+    asked_until("whether it has tried in vain", in_vain).await;
+    plane.come_back(Server::ApiServer).await.expect("it comes back");
+    controller.ready().await;
+    drop(controller);
+    plane.stop().await.expect("all of it ends");
 }
 
 /// Longer than a term of leadership, on a busy machine.

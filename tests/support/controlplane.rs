@@ -32,7 +32,17 @@ pub struct ControlPlane {
     programs: Programs,
     port: u16,
     credentials: Credentials,
+    more: Vec<String>,
     running: Mutex<Running>,
+}
+
+/// A program of the control plane that can be killed and come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// etcd.
+    Etcd,
+    /// kube-apiserver.
+    ApiServer,
 }
 
 /// The programs, in the order in which they end.
@@ -47,10 +57,15 @@ impl ControlPlane {
     /// Starts a control plane and waits until it serves. Programs that the machine does not have are built first, which
     /// takes long and says so on standard error.
     pub async fn start() -> Result<ControlPlane, Error> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same, with further arguments of the API server.
+    pub async fn start_with(more: &[&str]) -> Result<ControlPlane, Error> {
         let programs = Programs::find().await?;
         let mut attempts = 3;
         loop {
-            match Self::attempt(&programs).await {
+            match Self::attempt(&programs, more).await {
                 // Between our look at the port and the server's own, somebody else may have taken it.
                 Err(Error::Died { log, .. }) if attempts > 1 && log.contains("address already in use") => attempts -= 1,
                 other => return other,
@@ -58,15 +73,16 @@ impl ControlPlane {
         }
     }
 
-    async fn attempt(programs: &Programs) -> Result<ControlPlane, Error> {
+    async fn attempt(programs: &Programs, more: &[&str]) -> Result<ControlPlane, Error> {
         let folder = tempfile::Builder::new().prefix("drydock-").tempdir().map_err(Error::Folder)?;
         let port = free_port()?;
         let credentials = Credentials::create(folder.path(), &url(port))?;
         let etcd = start_etcd(programs, folder.path())?;
         let folder = folder.keep(); // from here on, etcd's leash removes it
-        let apiserver = start_apiserver(programs, &folder, &credentials, port, &etcd)?;
+        let more: Vec<String> = more.iter().map(|argument| (*argument).to_owned()).collect();
+        let apiserver = start_apiserver(programs, &folder, &credentials, port, &more, &etcd)?;
         let running = Mutex::new(Running { controller_manager: None, apiserver, etcd });
-        let plane = ControlPlane { folder, programs: programs.clone(), port, credentials, running };
+        let plane = ControlPlane { folder, programs: programs.clone(), port, credentials, more, running };
         plane.serving().await?;
         // Only now: it gives up when no API server answers it within ten seconds.
         let mut running = plane.running.lock().await;
@@ -145,9 +161,26 @@ impl ControlPlane {
             let failed = |source| Error::Run { program: "kube-apiserver".to_owned(), source };
             running.apiserver.end().await.map_err(failed)?;
             running.apiserver =
-                start_apiserver(&self.programs, &self.folder, &self.credentials, self.port, &running.etcd)?;
+                start_apiserver(&self.programs, &self.folder, &self.credentials, self.port, &self.more, &running.etcd)?;
         }
         self.serving().await
+    }
+
+    /// Kills a program outright (SIGKILL). It is away until [`Self::come_back`].
+    pub async fn knock_out(&self, server: Server) -> io::Result<()> {
+        self.running.lock().await.program(server).knock_out().await
+    }
+
+    /// Starts a program again after [`Self::knock_out`], on the same port, socket and data; waits until the API server serves.
+    pub async fn come_back(&self, server: Server) -> Result<(), Error> {
+        let failed = |source| Error::Run { program: format!("{server:?}"), source };
+        self.running.lock().await.program(server).come_back().await.map_err(failed)?;
+        self.serving().await
+    }
+
+    /// The socket on which etcd answers whoever may read this control plane's folder.
+    pub fn etcd_socket(&self) -> PathBuf {
+        self.folder.join("etcd.sock:0")
     }
 
     /// The process identifiers of the programs.
@@ -193,6 +226,13 @@ impl ControlPlane {
 }
 
 impl Running {
+    fn program(&mut self, server: Server) -> &mut Leash {
+        match server {
+            Server::Etcd => &mut self.etcd,
+            Server::ApiServer => &mut self.apiserver,
+        }
+    }
+
     fn each(&mut self) -> impl Iterator<Item = &mut Leash> {
         [&mut self.etcd, &mut self.apiserver].into_iter().chain(&mut self.controller_manager)
     }
@@ -282,6 +322,7 @@ fn start_apiserver(
     folder: &Path,
     credentials: &Credentials,
     port: u16,
+    more: &[String],
     etcd: &Leash,
 ) -> Result<Leash, Error> {
     let file = |flag: &str, name: &str| format!("{flag}={}", credentials.file(name).display());
@@ -303,7 +344,8 @@ fn start_apiserver(
         // Without it, watches of custom resources hold up a shutdown for a minute.
         .arg("--shutdown-watch-termination-grace-period=2s")
         // Many tests share one server.
-        .args(["--max-requests-inflight=1600", "--max-mutating-requests-inflight=800"]);
+        .args(["--max-requests-inflight=1600", "--max-mutating-requests-inflight=800"])
+        .args(more);
     let plan = Plan { name: "kube-apiserver", folder, command, outlived_by: Some(etcd), removes: None };
     Leash::start(plan).map_err(|source| Error::Run { program: "kube-apiserver".to_owned(), source })
 }

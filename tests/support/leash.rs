@@ -51,8 +51,10 @@ impl Leash {
     pub fn start(plan: Plan<'_>) -> io::Result<Leash> {
         let log = plan.folder.join(format!("{}.log", plan.name));
         let pid_file = plan.folder.join(format!("{}.pid", plan.name));
-        if pid_file.exists() {
-            fs::remove_file(&pid_file)?;
+        for old in [&pid_file, &again(&pid_file)] {
+            if old.exists() {
+                fs::remove_file(old)?;
+            }
         }
 
         let (end, line) = io::pipe()?;
@@ -140,6 +142,30 @@ impl Leash {
         Err(io::Error::other(format!("kill -s {signal} {pid} ({}) failed", self.name)))
     }
 
+    /// Kills the program outright (SIGKILL), and returns when it is gone. It is away until [`Self::come_back`].
+    pub async fn knock_out(&mut self) -> io::Result<()> {
+        File::create(again(&self.pid_file))?;
+        self.signal("KILL")?;
+        self.look_until("is still there", |leash| !leash.pid_file.exists()).await
+    }
+
+    /// Starts the program again after [`Self::knock_out`], as it was started before.
+    pub async fn come_back(&mut self) -> io::Result<()> {
+        fs::remove_file(again(&self.pid_file))?;
+        self.look_until("does not come back", |leash| leash.pid_file.exists()).await
+    }
+
+    async fn look_until(&mut self, otherwise: &str, is: impl Fn(&Self) -> bool) -> io::Result<()> {
+        let patience = Instant::now() + Duration::from_secs(30);
+        while !is(self) {
+            if Instant::now() > patience || self.ended()?.is_some() {
+                return Err(io::Error::other(format!("{} {otherwise}", self.name)));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
     /// Lets go of the program: it gets SIGTERM, and SIGKILL if that does not help. Does not wait.
     pub fn let_go(&mut self) {
         drop(self.line.take());
@@ -156,6 +182,13 @@ impl Leash {
             }
         }
     }
+}
+
+/// While this file is there, a program that has ended is not over, but away.
+fn again(pid_file: &Path) -> PathBuf {
+    let mut path = pid_file.as_os_str().to_owned();
+    path.push(".again");
+    path.into()
 }
 
 impl Drop for Leash {
