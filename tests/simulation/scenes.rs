@@ -224,6 +224,18 @@ pub fn a_namesake_comes(stage: &Stage) -> Played<'_> {
     .boxed()
 }
 
+/// R7: somebody asks a resource to go, if it is idle, and it is not.
+pub fn asked_to_go_while_held(stage: &Stage) -> Played<'_> {
+    async {
+        stage.make_pool(1, 1);
+        stage.make_lease("a");
+        stage.until_is(Lease, "a", "Active").await?;
+        stage.append(Resource, SLOT, json!({"id": "c1", "type": "Reclaim"}));
+        stage.until(Resource, SLOT, |resource| has_consumed(resource, "c1")).await
+    }
+    .boxed()
+}
+
 /// B1: the name of a slot is taken by what somebody else has made.
 pub fn the_slot_is_taken(stage: &Stage) -> Played<'_> {
     async {

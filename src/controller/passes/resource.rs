@@ -256,7 +256,13 @@ async fn look(
             let reference = &resource.spec.blueprint_ref;
             let object = ObjectKey::new(namespace, &reference.name);
             known.blueprint = Some(match read::<Blueprint>(shell, &object, &reference.uid).await? {
-                Found::Gone => BlueprintFact::Gone,
+                Found::Gone => {
+                    // It is final: a cache that shows it still would have what is decided now undone by the next pass.
+                    if let Some(shown) = &around.held.blueprint {
+                        shell.see(|index, now| index.lose_blueprint(&shown.metadata, now));
+                    }
+                    BlueprintFact::Gone
+                }
                 Found::Unreadable => BlueprintFact::NotYetOurs,
                 Found::There(blueprint) => {
                     shell.see(|index, now| index.see_blueprint((*blueprint).clone(), now));

@@ -26,6 +26,7 @@ const ASKED_WHEN_ALL_IS_OVER: Setting = scene("asked_when_all_is_over", scenes::
 const SENT_AGAIN_WHEN_PRUNED: Setting = scene("sent_again_when_pruned", scenes::sent_again_when_pruned);
 const HELD_TWICE: Setting = scene("held_twice", scenes::held_twice);
 const A_NAMESAKE_COMES: Setting = scene("a_namesake_comes", scenes::a_namesake_comes);
+const ASKED_TO_GO_WHILE_HELD: Setting = scene("asked_to_go_while_held", scenes::asked_to_go_while_held);
 const THE_SLOT_IS_TAKEN: Setting = scene("the_slot_is_taken", scenes::the_slot_is_taken);
 const NO_LONGER_IDLE: Setting = scene("no_longer_idle", scenes::no_longer_idle);
 
@@ -60,7 +61,7 @@ pub const TABLE: &[Row] = &[
     ),
     inside("G3", ClaimWithoutUid, 10, CHANCE),
     inside("G3", ComparesNames, 6, A_NAMESAKE_COMES),
-    inside("L1", NoFinalizer, 10, CHANCE),
+    inside("L1", NoFinalizer, 6, WANTED_BEFORE_IT_IS_THERE),
     inside("L1", ResourceWithoutFinalizer, 10, CHANCE),
     inside("L1", BlueprintWithoutFinalizer, 6, WANTED_BEFORE_IT_IS_THERE),
     inside("L2", BindsUnclaimed, 10, CHANCE),
@@ -72,7 +73,7 @@ pub const TABLE: &[Row] = &[
     inside("L5", SameAttempt, 10, ROUGH),
     inside("L5, R6", NoticesNothing, 10, CHANCE),
     inside("L7", UnreadBeforeActivation, 6, BOUND_TO_WHAT_WENT_BY_FORCE),
-    inside("L8", TearsDownHeld, 10, CHANCE),
+    inside("L8", TearsDownHeld, 6, HELD_TWICE),
     inside("L9", DestroyedTooEarly, 10, CHANCE),
     inside("L9", LetsGoTooEarly, 10, CHANCE),
     inside("R1", UnreadBlueprint, 6, MADE_FOR_WHAT_IS_GONE),
@@ -85,7 +86,7 @@ pub const TABLE: &[Row] = &[
     inside("R4c", DropsUntorn, 10, FORCEFUL),
     inside("R5", ServesTwice, 10, CHANCE),
     inside("R7", DrainsLeased, 10, CHANCE),
-    inside("R7", ReclaimsLeased, 10, CHANCE),
+    inside("R7", ReclaimsLeased, 6, ASKED_TO_GO_WHILE_HELD),
     inside("R8", TearsDownClaimed, 10, CHANCE),
     inside("R8", ResourceStepBeforeRecord, 10, CHANCE),
     inside("B1", MakesTooEarly, 6, WANTED_BEFORE_IT_IS_THERE),
