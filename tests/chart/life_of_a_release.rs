@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::helm::{chart, helm};
-use crate::support::{ControlPlane, Identity, Sandbox, install};
+use crate::support::{ControlPlane, ControllerProcess, Identity, Sandbox, install};
 
 #[tokio::test]
 async fn the_kinds_and_their_objects_outlive_the_release() {
@@ -18,11 +18,13 @@ async fn the_kinds_and_their_objects_outlive_the_release() {
         String::from_utf8(output.stdout).unwrap()
     };
     let said = run(&["install", "drydock", &chart, "--create-namespace"]);
+    let said = said.split_once("NOTES:").unwrap().1;
     assert!(!said.contains("has no MutatingAdmissionPolicy"), "this cluster has them: {said}");
     install::in_effect(&plane).await.unwrap();
     install::controller_account(&plane).await.unwrap();
     let sandbox = Sandbox::on(&plane, "release").await;
     let controller = sandbox.controller().await;
+    the_next_commands_lead_to_a_lease(&plane, said).await;
     let hosts = "{apiVersion: drydock.dev/v1alpha1, kind: Blueprint, metadata: {name: pool}, spec: {resourceType: host, driver: {hosts: {inventory: [{name: h1}]}}}}";
     sandbox.apply(Identity::Admin, hosts).await;
     let lease = "{apiVersion: drydock.dev/v1alpha1, kind: Lease, metadata: {name: a}, spec: {resourceType: host}}";
@@ -55,6 +57,27 @@ async fn the_kinds_and_their_objects_outlive_the_release() {
     sandbox.wait_gone("lease/a").await;
     drop((sandbox, controller));
     plane.stop().await.unwrap();
+}
+
+/// What the NOTES tell to type, word by word; but for the first, which waits for Pods.
+async fn the_next_commands_lead_to_a_lease(plane: &ControlPlane, notes: &str) {
+    let _controller = ControllerProcess::start(plane, &["default"], &[]).await;
+    let (_, next) = notes.split_once("\n\nkubectl wait --for=condition=Available").unwrap();
+    let (_, next) = next.split_once('\n').unwrap();
+    let (next, rest) = next.split_once("\n\nThe lease is given back by `").unwrap();
+    let (back, _) = rest.split_once('`').unwrap();
+    for script in [next, back] {
+        let mut bash = tokio::process::Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", script]).env("KUBECONFIG", plane.kubeconfig(Identity::Admin));
+        let path = plane.kubectl().parent().unwrap().to_string_lossy().into_owned();
+        bash.env("PATH", format!("{path}:{}", std::env::var("PATH").unwrap()));
+        let output = bash.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{script}\n{said}{}", String::from_utf8_lossy(&output.stderr));
+        let words = if script == next { ["lease.drydock.dev/first", "Active"] } else { ["first", "deleted"] };
+        assert!(words.iter().all(|words| said.contains(words)), "{script}\n{said}");
+    }
+    plane.run_kubectl(Identity::Admin, &["delete", "blueprints.drydock.dev", "hosts", "-n", "default"]).await.unwrap();
 }
 
 /// The NOTES, of installations that do not take place.

@@ -7,6 +7,7 @@
 mod support;
 
 mod helm;
+mod helm_test;
 
 mod argocd;
 mod kinds;
