@@ -328,7 +328,7 @@ impl World {
                 let live = self.resources.values().filter(own).filter(|r| r.phase() != ResourcePhase::Destroyed);
                 known.others = Some(live.filter(|r| uid(&r.metadata) != uid(&resource.metadata)).count() as i64);
             }
-            Read::BoundResource | Read::Expiry | Read::Hook(_) => panic!("not a resource's question: {read:?}"),
+            Read::BoundResource | Read::Expiry | Read::Hook { .. } => panic!("not a resource's question: {read:?}"),
         }
     }
 
