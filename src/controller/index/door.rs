@@ -425,7 +425,8 @@ impl Index {
             self.dirty.extend(bound);
         }
         self.dirty.extend(owned.into_iter().map(Key::Resource));
-        self.rebuild(&key, now);
+        let type_ = self.blueprints.get(&key).map(|pool| pool.object.spec.resource_type.clone()).unwrap_or_default();
+        self.rebuild(&key, &type_, now);
     }
 
     /// A Blueprint is gone; `seen` is its last version.
@@ -436,7 +437,8 @@ impl Index {
             return;
         }
         self.blueprint_uids.remove(uid(seen));
-        for lease in self.blueprints.remove(&key).into_iter().flat_map(|pool| pool.orders.into_values()).flatten() {
+        let Some(pool) = self.blueprints.remove(&key) else { return };
+        for lease in pool.orders.into_values().flatten() {
             if let Some(waiter) = self.waiters.get_mut(&lease)
                 && waiter.ordered.as_ref().is_some_and(|(blueprint, _)| *blueprint == key)
             {
@@ -446,7 +448,7 @@ impl Index {
         let owned = self.owned.get(uid(seen)).cloned().unwrap_or_default();
         self.dirty.extend(owned.into_iter().map(Key::Resource));
         self.dirty.push(Key::Blueprint(key.clone()));
-        self.rebuild(&key, now);
+        self.rebuild(&key, &pool.object.spec.resource_type, now);
     }
 
     /// The labels of a namespace were seen; `None` where it is gone.

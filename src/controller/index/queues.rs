@@ -33,9 +33,9 @@ impl Index {
         }
     }
 
-    /// A Blueprint has come, changed or gone: its slots, those of its neighbours (`HostTaken`), and the queues of the
-    /// leases that it could serve.
-    pub(super) fn rebuild(&mut self, key: &ObjectKey, now: MicroTime) {
+    /// A Blueprint of this type has come, changed or gone: its slots, those of its neighbours (`HostTaken`), and the queues
+    /// of the leases that it could serve, or has told why it does not.
+    pub(super) fn rebuild(&mut self, key: &ObjectKey, type_: &str, now: MicroTime) {
         if !self.synced {
             // The start does it for all of them.
             return;
@@ -44,10 +44,9 @@ impl Index {
         for neighbour in &neighbours {
             self.list_slots(neighbour);
         }
-        let type_ = self.blueprints.get(key).map(|pool| pool.object.spec.resource_type.clone());
         let concerned = |lease: &Lease, waiter: Option<&Waiter>| {
             lease.phase() == LeasePhase::Pending
-                && (type_.as_deref() == Some(&lease.spec.resource_type)
+                && (type_ == lease.spec.resource_type
                     || waiter.is_some_and(|w| w.queues.iter().any(|queued| queued.blueprint == *key)))
         };
         let waiting: Vec<_> = self
