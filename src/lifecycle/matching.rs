@@ -181,6 +181,8 @@ pub struct Candidate<'a> {
     pub admission: Admission,
     /// Its slots, where its driver lists them.
     pub slots: Option<&'a [Slot]>,
+    /// Where its driver lists none: the selector matches nothing that it builds, nor anything that it has.
+    pub unmatched: bool,
     /// There is a vacant slot that fits, or a resource on its way.
     pub building: bool,
     /// The lease's namespace has as many leases of it as this, and may not have more.
@@ -232,6 +234,9 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
         if !matching.any(|slot| slot.enabled) {
             return (Rung::NoHostEnabled, format!("Blueprint {name} has every host that fits disabled"));
         }
+    }
+    if candidate.unmatched {
+        return (Rung::NoMatchingBlueprint, format!("Blueprint {name} has nothing that the selector matches"));
     }
     if let Some(why) = super::pool::unsound(blueprint) {
         return (Rung::BuildFailing, format!("Blueprint {name} cannot be built from as it is: {why}"));

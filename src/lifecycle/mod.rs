@@ -104,7 +104,13 @@ pub enum Read {
     /// What driver and Blueprint say to a deadline that has come: is it to be kept?
     Expiry,
     /// What the driver wants moved as a lease comes or goes.
-    Hook(HookCall),
+    Hook {
+        /// What it is told.
+        call: HookCall,
+        /// So many of the answers that this pass has had stand before it; whatever came after them rests on what is not so
+        /// any more.
+        after: usize,
+    },
     /// B2, and where a limit is held by counting: which resources have the blueprint's UID?
     ResourcesOfBlueprint,
 }

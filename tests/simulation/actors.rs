@@ -1,4 +1,4 @@
-//! Requestors, users and operators, who act at random.
+//! Requestors and users, who act at random; `operators` has what is done to Blueprints, namespaces and clocks.
 
 use crate::{
     journal::Kind,
@@ -10,19 +10,70 @@ use crate::{
         request::{Request, Target, Verb},
     },
     time::Clocks,
+    world::World,
 };
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The namespaces that there are. Blueprints of `shared` serve whoever they admit.
-const NAMESPACES: [&str; 3] = ["team", "other", "shared"];
+pub const NAMESPACES: [&str; 3] = ["team", "other", "shared"];
+
+/// A command that was consumed, and whose.
+type Pruned = (Kind, Value, Value);
+
+/// Something that people do.
+type Act = fn(&mut People, &Clocks);
+
+/// What people do now and then, so many times in a thousand: each run has its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Customs {
+    /// A namespace is deleted, with all that is in it.
+    pub delete_namespace: u64,
+    /// A namespace gets other labels.
+    pub relabel: u64,
+    /// A Blueprint admits others.
+    pub admit: u64,
+    /// What resources are made from is changed.
+    pub remake: u64,
+    /// A pool is scaled.
+    pub scale: u64,
+    /// An environment is damaged, or mended.
+    pub damage: u64,
+    /// A queue is filled with commands.
+    pub flood: u64,
+    /// A sign of life.
+    pub beat: u64,
+    /// The controllers' clock is far out, for a short time.
+    pub far: u64,
+}
+
+impl Customs {
+    fn drawn(chance: &Chance) -> Self {
+        let rate = |most: u64| if chance.permille(400) { 0 } else { chance.within(0..most + 1) };
+        Self {
+            delete_namespace: rate(6),
+            relabel: rate(20),
+            admit: rate(15),
+            remake: rate(25),
+            scale: rate(25),
+            damage: rate(40),
+            flood: rate(8),
+            beat: 300,
+            far: if chance.permille(250) { chance.within(5..20) } else { 0 },
+        }
+    }
+}
 
 /// See the module.
 pub struct People {
-    server: Arc<Server>,
-    chance: Chance,
-    me: Arc<str>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) world: Arc<World>,
+    pub(crate) chance: Chance,
+    pub(crate) me: Arc<str>,
+    customs: Customs,
+    /// The controllers' clock is far out.
+    pub(crate) far: bool,
     /// What the admission policy does, where it is installed: the finalizer is on from the beginning.
     finalizer_on_create: bool,
     /// Whether finalizers are forced off now and then.
@@ -34,14 +85,17 @@ pub struct People {
     pace: u64,
     leases: u64,
     commands: u64,
-    pruned: Vec<(Kind, Value, Value)>,
+    pruned: Vec<Pruned>,
 }
 
 impl People {
     /// Of a run.
-    pub fn new(server: Arc<Server>, chance: Chance, plan: &Plan) -> Self {
+    pub fn new(server: Arc<Server>, world: Arc<World>, chance: Chance, plan: &Plan) -> Self {
         Self {
             me: "people".into(),
+            customs: Customs::drawn(&chance),
+            far: false,
+            world,
             finalizer_on_create: chance.permille(600) && plan.scene.is_none(),
             forceful: chance.permille(200) || plan.forceful,
             often_forceful: plan.forceful,
@@ -58,19 +112,17 @@ impl People {
     /// The namespaces.
     pub fn make_namespaces(&self) {
         for namespace in NAMESPACES {
-            let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-            self.ask(Verb::Create, Kind::Namespace, "", None, object);
+            self.make_namespace(namespace);
         }
     }
 
     /// The first Blueprints.
     pub fn set_up(&mut self) {
-        self.make_blueprint("pool");
-        if self.chance.permille(500) {
-            self.make_blueprint("hosts");
-        }
-        if self.chance.permille(250) {
-            self.make_blueprint("more");
+        self.make_blueprint("shared", "pool");
+        for (likely, namespace, name) in [(500, "shared", "hosts"), (250, "shared", "more"), (200, "team", "own")] {
+            if self.chance.permille(likely) {
+                self.make_blueprint(namespace, name);
+            }
         }
     }
 
@@ -79,11 +131,16 @@ impl People {
         self.chance.milliseconds(1..self.pace)
     }
 
-    /// What has to be undone before the system can come to rest: nothing stays suspended.
+    /// What has to be undone before the system can come to rest: nothing stays suspended, nothing that can be mended stays
+    /// damaged, and nothing is kept ready that has an end, or it would be made anew for ever.
     pub fn leave(&mut self) {
+        self.world.mend(&self.me);
         for blueprint in self.server.all(Kind::Blueprint) {
             if blueprint["spec"]["suspend"] == true {
                 self.merge(Kind::Blueprint, &blueprint, json!({"spec": {"suspend": false}}));
+            }
+            if !blueprint["spec"]["resource"]["ttl"].is_null() {
+                self.merge(Kind::Blueprint, &blueprint, json!({"spec": {"limits": {"minReady": 0}}}));
             }
         }
     }
@@ -96,6 +153,7 @@ impl People {
         if self.often_forceful && self.chance.permille(60) {
             self.force(if self.chance.permille(400) { Kind::Lease } else { Kind::Resource });
         }
+        self.act_by_custom(clocks);
         match self.chance.within(0..1000) {
             0..380 => self.make_lease(clocks),
             380..520 => self.command_lease(clocks),
@@ -119,22 +177,44 @@ impl People {
         }
     }
 
-    pub fn ask(&self, verb: Verb, kind: Kind, namespace: &str, name: Option<&str>, body: Value) -> Answer {
+    /// What this run's people do now and then.
+    fn act_by_custom(&mut self, clocks: &Clocks) {
+        self.come_back(clocks);
+        let customs = self.customs;
+        let acts: [(u64, Act); 9] = [
+            (customs.delete_namespace, |people, _| people.delete_namespace()),
+            (customs.relabel, |people, _| people.relabel()),
+            (customs.admit, |people, _| people.admit()),
+            (customs.remake, |people, _| people.remake()),
+            (customs.scale, |people, _| people.scale()),
+            (customs.damage, |people, _| people.damage_or_mend()),
+            (customs.flood, |people, clocks| people.flood(clocks)),
+            (customs.beat, |people, _| people.beat()),
+            (customs.far, |people, clocks| people.set_clock_far(clocks)),
+        ];
+        for (rate, act) in acts {
+            if self.chance.permille(rate) {
+                act(self, clocks);
+            }
+        }
+    }
+
+    pub(crate) fn ask(&self, verb: Verb, kind: Kind, namespace: &str, name: Option<&str>, body: Value) -> Answer {
         let namespace = Some(namespace.to_owned()).filter(|ns| !ns.is_empty());
         let target = Target::Objects { kind, namespace, name: name.map(str::to_owned), status: false };
         self.server.handle(&self.me, &Request { verb, target, query: BTreeMap::new(), body, metadata_only: false })
     }
 
-    pub fn to(&self, verb: Verb, kind: Kind, object: &Value, body: Value) -> Answer {
+    pub(crate) fn to(&self, verb: Verb, kind: Kind, object: &Value, body: Value) -> Answer {
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
         self.ask(verb, kind, text("namespace"), Some(text("name")), body)
     }
 
-    pub fn merge(&self, kind: Kind, object: &Value, patch: Value) -> Answer {
+    pub(crate) fn merge(&self, kind: Kind, object: &Value, patch: Value) -> Answer {
         self.to(Verb::MergePatch, kind, object, patch)
     }
 
-    fn some(&self, kind: Kind) -> Option<Arc<Value>> {
+    pub(crate) fn some(&self, kind: Kind) -> Option<Arc<Value>> {
         self.chance.one(&self.server.all(kind)).cloned()
     }
 
@@ -143,7 +223,7 @@ impl People {
         self.chance.one(&those).cloned()
     }
 
-    pub fn create(&self, kind: Kind, namespace: &str, name: &str, spec: Value) {
+    pub(crate) fn create(&self, kind: Kind, namespace: &str, name: &str, spec: Value) {
         let mut meta = json!({"name": name});
         if self.finalizer_on_create {
             meta["finalizers"] = json!(["drydock.dev/teardown"]);
@@ -151,60 +231,6 @@ impl People {
         let kind_name = format!("{kind:?}");
         let object = json!({"apiVersion": "drydock.dev/v1alpha1", "kind": kind_name, "metadata": meta, "spec": spec});
         self.ask(Verb::Create, kind, namespace, None, object);
-    }
-
-    fn make_blueprint(&self, name: &str) {
-        let c = &self.chance;
-        let mut limits = json!({"leasesPerResource": 1});
-        let driver = if name == "hosts" {
-            let inventory: Vec<_> = (1..=c.within(1..5)).map(|n| host(n, false)).collect();
-            if c.permille(300) {
-                limits["maxResources"] = c.within(1..4).into();
-            }
-            json!({"hosts": {"inventory": inventory}})
-        } else {
-            limits["maxResources"] = c.within(1..5).into();
-            json!({"webhook": {"clientConfig": {"url": "https://driver.example"}}})
-        };
-        let mut lease = json!({});
-        if c.permille(250) {
-            lease["recycle"] = "Destroy".into();
-        } else if c.permille(300) {
-            limits["leasesPerResource"] = c.within(2..4).into();
-        }
-        if c.permille(500) {
-            lease["maxTTL"] = format!("{}s", c.within(60..1800)).into();
-        }
-        if c.permille(500) {
-            lease["defaultTTL"] = format!("{}s", c.within(20..900)).into();
-        }
-        if c.permille(300) {
-            lease["maxExtensions"] = c.within(0..3).into();
-        }
-        if c.permille(300) {
-            lease["activationTimeout"] = format!("{}s", c.within(20..600)).into();
-        }
-        if c.permille(300) {
-            lease["maxHold"] = format!("{}s", c.within(20..900)).into();
-        }
-        let mut resource = json!({"reclaimAfter": "30s"});
-        if c.permille(400) {
-            resource["idleTTL"] = format!("{}s", c.within(10..300)).into();
-        }
-        if c.permille(250) {
-            resource["ttl"] = format!("{}s", c.within(120..1800)).into();
-        }
-        for timeout in ["buildTimeout", "teardownTimeout"] {
-            if c.permille(400) {
-                resource[timeout] = format!("{}s", c.within(30..900)).into();
-            }
-        }
-        let from = if c.permille(800) { "All" } else { "Same" };
-        let spec = json!({
-            "resourceType": "host", "allowedNamespaces": {"from": from}, "limits": limits, "lease": lease,
-            "resource": resource, "driver": driver,
-        });
-        self.create(Kind::Blueprint, "shared", name, spec);
     }
 
     fn make_lease(&mut self, clocks: &Clocks) {
@@ -226,10 +252,24 @@ impl People {
             spec["ttlAfterDestroyed"] = format!("{}s", c.within(0..60)).into();
         }
         if c.permille(150) {
-            let name = if c.permille(700) { "pool" } else { "hosts" };
-            spec["blueprints"] = json!([{"namespace": "shared", "name": name}]);
+            let all = [("shared", "pool"), ("shared", "hosts"), ("shared", "more"), ("team", "own")];
+            let one = || c.one(&all).map(|(namespace, name)| json!({"namespace": namespace, "name": name}));
+            let named: Vec<_> = (0..c.within(1..4)).filter_map(|_| one()).collect();
+            let twice = named.iter().enumerate().any(|(n, name)| named[..n].contains(name));
+            spec["blueprints"] = if twice { json!([named[0]]) } else { named.into() };
         }
-        let namespace = NAMESPACES[c.within(0..2) as usize];
+        if c.permille(200) {
+            let arch = if c.permille(500) { "a" } else { "b" };
+            let not = json!({"matchExpressions": [{"key": "arch", "operator": "NotIn", "values": [arch]}]});
+            spec["selector"] = if c.permille(300) { not } else { json!({"matchLabels": {"arch": arch}}) };
+        }
+        if c.permille(450) {
+            spec["parameters"] = json!({"flavour": if c.permille(500) { "small" } else { "large" }});
+        }
+        if c.permille(120) {
+            spec["heartbeatTimeout"] = format!("{}s", c.within(30..900)).into();
+        }
+        let namespace = NAMESPACES[if c.permille(50) { 2 } else { c.within(0..2) } as usize];
         // Names come again, now and then.
         let name = if c.permille(150) { c.within(0..self.leases + 1) } else { self.leases };
         self.leases += 1;
@@ -351,85 +391,31 @@ impl People {
         self.to(Verb::JsonPatch, kind, &object, add);
     }
 
-    fn suspend(&self) {
-        if let Some(blueprint) = self.some(Kind::Blueprint) {
-            let suspend = blueprint["spec"]["suspend"] != true;
-            self.merge(Kind::Blueprint, &blueprint, json!({"spec": {"suspend": suspend}}));
+    /// A lessee that is there still says so.
+    fn beat(&self) {
+        let waits =
+            |lease: &Value| !lease["spec"]["heartbeatTimeout"].is_null() && lease["status"]["phase"] != "Destroyed";
+        if let Some(lease) = self.some_that(Kind::Lease, waits) {
+            let beat = self.chance.number().to_string();
+            self.merge(Kind::Lease, &lease, json!({"spec": {"heartbeat": beat}}));
         }
     }
 
-    fn change_limits(&self) {
-        let Some(blueprint) = self.some(Kind::Blueprint) else { return };
-        let mut limits = json!({});
-        if blueprint["spec"]["driver"]["webhook"].is_object() && self.chance.permille(600) {
-            limits["maxResources"] = self.chance.within(0..6).into();
-        } else if blueprint["spec"]["lease"]["recycle"] != "Destroy" {
-            limits["leasesPerResource"] = self.chance.within(1..4).into();
-        }
-        self.merge(Kind::Blueprint, &blueprint, json!({"spec": {"limits": limits}}));
-    }
-
-    /// A host is disabled, changed, removed, or comes.
-    fn change_hosts(&self) {
-        let hosts = ("shared".to_owned(), "hosts".to_owned());
-        let Some(blueprint) = self.server.get(Kind::Blueprint, &hosts) else { return };
-        let mut inventory = blueprint["spec"]["driver"]["hosts"]["inventory"].as_array().cloned().unwrap_or_default();
-        let n = self.chance.within(0..inventory.len() as u64 + 1) as usize;
-        match self.chance.within(0..4) {
-            0 if n < inventory.len() => {
-                let disabled = inventory[n]["disabled"] != true;
-                inventory[n]["disabled"] = disabled.into();
-            }
-            1 if n < inventory.len() => inventory[n]["user"] = format!("u{}", self.chance.within(0..3)).into(),
-            2 if n < inventory.len() => drop(inventory.remove(n)),
-            _ => {
-                let new = host(self.chance.within(1..7), false);
-                if inventory.iter().all(|host| host["name"] != new["name"]) {
-                    inventory.push(new);
-                }
+    /// Somebody fills a queue, so that it has to be pruned; and repeats some of it, later.
+    fn flood(&mut self, clocks: &Clocks) {
+        let kind = if self.chance.permille(600) { Kind::Lease } else { Kind::Resource };
+        let known = |object: &Value, list: &str| object.pointer(list).and_then(Value::as_array).map_or(0, Vec::len);
+        // What is more than the ledger holds may have its effect again.
+        let quiet = |object: &Value| object["status"]["phase"] != "Destroyed" && known(object, "/status/commands") < 40;
+        let Some(object) = self.some_that(kind, quiet) else { return };
+        for _ in known(&object, "/spec/commands")..self.chance.within(44..62) as usize {
+            let mut command = self.expires(clocks);
+            self.commands += 1;
+            command["id"] = format!("c{}", self.commands).into();
+            let add = json!([{"op": "add", "path": "/spec/commands/-", "value": command.clone()}]);
+            if self.to(Verb::JsonPatch, kind, &object, add).is_ok() {
+                self.pruned.push((kind, (*object).clone(), command));
             }
         }
-        let patch = json!({"spec": {"driver": {"hosts": {"inventory": inventory}}}});
-        self.merge(Kind::Blueprint, &blueprint, patch);
     }
-
-    /// A Blueprint is deleted, and one of its name comes.
-    fn drain(&self) {
-        let Some(blueprint) = self.some(Kind::Blueprint) else { return };
-        self.to(Verb::Delete, Kind::Blueprint, &blueprint, json!({}));
-        for name in ["pool", "hosts"] {
-            self.make_blueprint(name);
-        }
-    }
-
-    fn set_clock(&self, clocks: &Clocks) {
-        // Never far from the API server's: what rests on its times cannot bear that for long.
-        let to = match self.chance.within(0..4) {
-            0 => self.chance.within(0..1800) as i64,
-            1 => -(self.chance.within(0..600) as i64),
-            2 => 0,
-            _ => self.chance.within(0..10) as i64 - 5,
-        };
-        let seconds = to - clocks.ahead().as_secs();
-        clocks.jump(SignedDuration::from_secs(seconds));
-        let note = format!("the wall clock jumps by {seconds} s");
-        self.server.journal.add(&self.me, crate::journal::What::Note(note));
-    }
-
-    /// A finalizer is forced off: what only an administrator may do, and what destroys the record of what was built.
-    fn force(&self, kind: Kind) {
-        if let Some(object) = self.some(kind) {
-            self.force_off(kind, &object);
-        }
-    }
-
-    /// Of this object.
-    pub fn force_off(&self, kind: Kind, object: &Value) {
-        self.to(Verb::Delete, kind, object, json!({}));
-        self.merge(kind, object, json!({"metadata": {"finalizers": null}}));
-    }
-}
-
-fn host(n: u64, disabled: bool) -> Value {
-    json!({"name": format!("h{n}"), "address": format!("192.0.2.{n}"), "disabled": disabled})
 }

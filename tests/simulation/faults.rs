@@ -41,6 +41,10 @@ pub struct Rates {
     pub step_again: u64,
     /// A driver's step that nobody waits for any more, and that takes effect all the same, some time later.
     pub step_late: u64,
+    /// A driver that has something against a deadline.
+    pub declines: u64,
+    /// A driver that says nothing when it is asked, or told, something.
+    pub silent: u64,
 }
 
 impl Rates {
@@ -63,6 +67,8 @@ impl Rates {
             step_long: rate(150),
             step_again: rate(200),
             step_late: rate(600),
+            declines: rate(600),
+            silent: rate(60),
         }
     }
 }

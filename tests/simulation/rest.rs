@@ -4,21 +4,20 @@
 
 use crate::{
     checks::{Checks, Now, Verdict, Wrong, wrong},
+    habits,
     journal::What,
+    ladder,
     server::Server,
 };
 use drydock::{
-    api::{Blueprint, Claim, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, blueprint::Recycle, slot_name},
-    lifecycle::{
-        commands, conditions, is_deleting,
-        matching::{self, Admission, SharedNamespaces},
-        uid,
-    },
+    api::{Blueprint, Claim, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, step::EffectKey},
+    lifecycle::{commands, is_deleting, uid},
 };
 use jiff::SignedDuration;
 use std::time::Duration;
 
-/// So long nothing may be written for the system to be silent.
+/// So long nothing may be written for the system to be silent; and longer where a clock was so far ahead that what was put
+/// off by it is due only then.
 const SILENCE: Duration = Duration::from_secs(40 * 60);
 
 /// By then it must be: many leases may have to take their turns.
@@ -30,6 +29,7 @@ const LATE: SignedDuration = SignedDuration::from_secs(10);
 /// Waits until the system is silent, and looks at what it has come to.
 pub async fn comes_to_rest(server: &Server, checks: &mut Checks, patience: Duration) -> Option<Wrong> {
     let began = server.clocks.elapsed();
+    let silence = SILENCE.max(server.clocks.farthest() + Duration::from_secs(600));
     let (mut newest, mut since) = (server.newest(), began);
     loop {
         tokio::time::sleep(Duration::from_secs(30)).await;
@@ -38,11 +38,14 @@ pub async fn comes_to_rest(server: &Server, checks: &mut Checks, patience: Durat
         }
         let now = server.clocks.elapsed();
         // By then every watch has begun anew, and the queue is in order.
-        checks.now.fair |= now - began > Duration::from_secs(600);
+        if now - began > Duration::from_secs(600) && !checks.now.fair {
+            checks.now.fair = true;
+            server.journal.be_prompt();
+        }
         if server.newest() != newest {
             (newest, since) = (server.newest(), now);
         }
-        if now - since > SILENCE {
+        if now - since > silence {
             break;
         }
         if now - began > patience {
@@ -66,11 +69,17 @@ fn restless(server: &Server, now: Duration) -> Wrong {
 }
 
 fn at_rest(now: &Now, wall: MicroTime) -> Verdict {
+    if let Some((name, _)) = now.namespaces.iter().find(|(_, goes)| **goes) {
+        return wrong(format!("the namespace {name} is deleted, and does not go"), &[]);
+    }
     for lease in now.leases.values() {
         lease_at_rest(now, lease, wall)?;
     }
     for resource in now.resources.values() {
         resource_at_rest(now, resource, wall)?;
+    }
+    for blueprint in now.blueprints.values() {
+        ladder::enough_is_ready(now, blueprint)?;
     }
     for blueprint in now.blueprints.values().filter(|b| is_deleting(&b.metadata)) {
         let id = uid(&blueprint.metadata);
@@ -100,8 +109,15 @@ fn lease_at_rest(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict {
     if let Some(deadline) = status.deadlines.iter().find(|d| passed(d.at)) {
         return wrong(format!("a deadline of a lease has passed: {deadline:?}, and it is {wall}"), &[id]);
     }
+    if commands::wants_pruning(&lease.spec.commands, &status.commands) {
+        return wrong("the queue of a lease is nearly full, and not pruned", &[id]);
+    }
+    let over = matches!(lease.phase(), LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed);
+    if lease.spec.heartbeat_timeout.is_some() && !over {
+        return wrong("a lease lives, and has given no sign of life for long", &[id]);
+    }
     match lease.phase() {
-        LeasePhase::Pending => served_or_says_why(now, lease, wall),
+        LeasePhase::Pending => ladder::served_or_says_why(now, lease, wall),
         LeasePhase::Active => holds_what_is_there(now, lease),
         LeasePhase::Destroyed => Ok(()),
         phase => wrong(format!("a lease rests in {phase:?}"), &[id]),
@@ -131,6 +147,13 @@ fn resource_at_rest(now: &Now, resource: &Resource, wall: MicroTime) -> Verdict 
     if let Some(deadline) = status.deadlines.iter().find(|d| passed(d.at)) {
         return wrong(format!("a deadline of a resource has passed: {deadline:?}, and it is {wall}"), &[id]);
     }
+    if commands::wants_pruning(&resource.spec.commands, &status.commands) {
+        return wrong("the queue of a resource is nearly full, and not pruned", &[id]);
+    }
+    let damaged = now.drivers.damaged.get(&EffectKey::of_resource(id)) == Some(&true);
+    if damaged && status.claims.is_empty() {
+        return wrong("a resource that is lost for good, and that nobody holds, is kept", &[id]);
+    }
     let held = |claim: &Claim| {
         now.leases.get(&claim.uid).is_some_and(|lease| {
             lease.phase() == LeasePhase::Active && lease.resource_ref().is_some_and(|r| r.uid == id)
@@ -140,80 +163,13 @@ fn resource_at_rest(now: &Now, resource: &Resource, wall: MicroTime) -> Verdict 
         return wrong("a claim is left that no lease holds", &[id, &claim.uid]);
     }
     let blueprint = now.blueprints.get(&resource.spec.blueprint_ref.uid);
+    let as_now =
+        |b: &&std::sync::Arc<Blueprint>| resource.spec.template_hash.as_deref() == Some(&habits::template_hash(b));
+    if status.claims.is_empty() && blueprint.is_some_and(|b| b.spec.driver.webhook.is_some() && !as_now(&b)) {
+        return wrong("a resource is idle, and is not what its Blueprint says", &[id]);
+    }
     if status.claims.is_empty() && blueprint.is_none_or(|b| is_deleting(&b.metadata)) {
         return wrong("a resource is idle, and its Blueprint is deleted", &[id]);
     }
     Ok(())
-}
-
-/// A lease that waits is right to: nothing that fits has room, nothing more may be built; and it says so.
-fn served_or_says_why(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict {
-    let id = uid(&lease.metadata);
-    let shared = SharedNamespaces::new(&["shared".into()]);
-    let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
-    let candidates = now.blueprints.values().filter(|b| matching::is_candidate(lease, b, &shared));
-    let (mut any, mut admitted, mut open) = (false, false, false);
-    for blueprint in candidates {
-        any = true;
-        if matching::admission(blueprint, namespace, None) != Admission::Admitted {
-            continue;
-        }
-        admitted = true;
-        if is_deleting(&blueprint.metadata) {
-            continue;
-        }
-        open = true;
-        if let Some(room) = room(now, lease, blueprint, wall) {
-            return wrong(format!("a lease waits, and could be served: {room}"), &[id, uid(&blueprint.metadata)]);
-        }
-    }
-    let conditions = &lease.status.as_ref().unwrap().conditions;
-    let says = conditions::reason(conditions, "Acquired");
-    let truth: &[&str] = match (any, admitted, open) {
-        (false, ..) => &["NoMatchingBlueprint"],
-        (_, false, _) => &["NotAuthorized"],
-        (.., false) => &["Draining"],
-        _ => &["AtCapacity", "NoHostEnabled", "NoMatchingBlueprint"],
-    };
-    if !truth.contains(&says) {
-        return wrong(format!("a lease says that it waits because of {says}, and it is one of {truth:?}"), &[id]);
-    }
-    Ok(())
-}
-
-/// Where a Blueprint has room for a lease.
-fn room(now: &Now, lease: &Lease, blueprint: &Blueprint, wall: MicroTime) -> Option<String> {
-    let (id, name) = (uid(&blueprint.metadata), blueprint.metadata.name.as_deref()?);
-    let mine = || now.resources.values().filter(|r| r.spec.blueprint_ref.uid == id);
-    let hosts = blueprint.spec.driver.hosts.as_ref().map(|hosts| &hosts.inventory);
-    let enabled = |slot: &str| hosts.is_none_or(|h| h.iter().any(|h| h.name == slot && h.disabled != Some(true)));
-    let free = mine().find(|resource| {
-        let status = resource.status.as_ref();
-        let claims = resource.claims().len() as i64;
-        let used_up = status.is_some_and(|s| s.served) && blueprint.spec.lease.recycle == Recycle::Destroy;
-        resource.phase() == ResourcePhase::Active
-            && matching::fits(&lease.spec, resource, &blueprint.spec.resource, wall)
-            && claims < blueprint.spec.limits.leases_per_resource
-            && !used_up
-            && resource.slot().is_some_and(enabled)
-            // One that drains because its entry was changed.
-            && (hosts.is_none() || claims == 0)
-    });
-    if let Some(free) = free {
-        return Some(format!("by {:?}", free.metadata.name));
-    }
-    if blueprint.spec.limits.max_resources.is_some_and(|limit| mine().count() as i64 >= limit) {
-        return None;
-    }
-    let taken = |slot: &str| {
-        let wanted = slot_name(name, slot);
-        now.resources.values().any(|r| {
-            r.metadata.name.as_deref() == Some(&wanted) && r.metadata.namespace == blueprint.metadata.namespace
-        })
-    };
-    let slots: Vec<String> = match hosts {
-        Some(hosts) => hosts.iter().map(|host| host.name.clone()).filter(|slot| enabled(slot)).collect(),
-        None => (0..blueprint.spec.limits.max_resources?).map(|n| n.to_string()).collect(),
-    };
-    slots.iter().find(|slot| !taken(slot)).map(|slot| format!("in the vacant slot {slot}"))
 }

@@ -9,7 +9,14 @@ pub fn of(journal: &Journal, uids: &[String]) -> String {
     let concerns = |entry: &&Entry| match &entry.what {
         What::Wrote(version) => is_of(&version.object, uids),
         What::Called { work, .. } => has(&work.key, uids),
-        What::Made(key) | What::Removed(key) | What::Ended { key, .. } => has(key, uids),
+        What::Made(key)
+        | What::Removed(key)
+        | What::Ended { key, .. }
+        | What::Stored { key, .. }
+        | What::Asked { key, .. }
+        | What::Damaged { key, .. }
+        | What::Mended(key) => has(key, uids),
+        What::Hooked { call, .. } => has(&call.key, uids),
         What::Note(_) => true,
     };
     let journal = journal.all();
@@ -46,6 +53,13 @@ fn line(entry: &Entry) -> String {
         What::Made(key) => format!("made {}", short(key)),
         What::Removed(key) => format!("removed {}", short(key)),
         What::Ended { kind, key, end } => format!("end of {kind:?} {}: {end:?}", short(key)),
+        What::Stored { key, books } => format!("stored {} {books:?}", short(key)),
+        What::Asked { key, says } => format!("asked {}: {says:?}", short(key)),
+        What::Hooked { call, moves } => format!("{:?} {}: {moves:?}", call.kind, short(&call.key)),
+        What::Damaged { key, for_good } => {
+            format!("damaged {}{}", short(key), if *for_good { ", for good" } else { "" })
+        }
+        What::Mended(key) => format!("mended {}", short(key)),
         What::Note(note) => format!("-- {note}"),
     };
     format!("{:>10.3} {:<14} {what}", entry.at.as_secs_f64(), entry.by)
@@ -61,9 +75,18 @@ fn said(object: &Value) -> String {
             said.push(format!("{type_}={reason}"));
         }
     }
-    for field in
-        ["attempt", "returns", "resourceRef", "claims", "built", "deadlines", "releasedAt", "idleSince", "wish"]
-    {
+    for field in [
+        "attempt",
+        "returns",
+        "resourceRef",
+        "claims",
+        "built",
+        "storage",
+        "deadlines",
+        "releasedAt",
+        "idleSince",
+        "wish",
+    ] {
         match &status[field] {
             Value::Null => {}
             Value::Array(items) => {
@@ -80,8 +103,28 @@ fn said(object: &Value) -> String {
             value => said.push(format!("{field}:{value}")),
         }
     }
-    for field in ["priority", "ttl", "queueTimeout", "expiresAt", "blueprints"] {
-        if !spec[field].is_null() && spec[field] != 0 {
+    for field in [
+        "suspend",
+        "allowedNamespaces",
+        "attributes",
+        "limits",
+        "placement",
+        "resource",
+        "expiry",
+        "driver",
+        "templateHash",
+        "requestedFor",
+        "parameters",
+        "selector",
+        "priority",
+        "ttl",
+        "queueTimeout",
+        "expiresAt",
+        "heartbeat",
+        "heartbeatTimeout",
+        "blueprints",
+    ] {
+        if !spec[field].is_null() && spec[field] != 0 && spec[field] != false {
             said.push(format!("{field}:{}", spec[field]));
         }
     }

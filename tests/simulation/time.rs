@@ -29,6 +29,8 @@ struct Wall {
     offset: SignedDuration,
     /// The latest that anybody can have read.
     latest: Option<Timestamp>,
+    /// The farthest that they were ever ahead.
+    farthest: SignedDuration,
 }
 
 impl Clocks {
@@ -65,13 +67,22 @@ impl Clocks {
     /// Sets the controllers' clock ahead, or back.
     pub fn jump(&self, by: SignedDuration) {
         self.wall();
-        self.wall.lock().unwrap().offset += by;
+        {
+            let mut wall = self.wall.lock().unwrap();
+            wall.offset += by;
+            wall.farthest = wall.farthest.max(wall.offset);
+        }
         self.wall();
     }
 
     /// So far the controllers' clock is ahead.
     pub fn ahead(&self) -> SignedDuration {
         self.wall.lock().unwrap().offset
+    }
+
+    /// The farthest that the controllers' clock was ever ahead.
+    pub fn farthest(&self) -> Duration {
+        self.wall.lock().unwrap().farthest.unsigned_abs()
     }
 
     /// The controllers' clock shows the API server's time again.

@@ -123,6 +123,7 @@ impl Wire {
         if faults.happens(|r| r.lost_after) {
             return self.trouble();
         }
+        self.note_list(request, &answer);
         Ok(answer)
     }
 
@@ -132,6 +133,17 @@ impl Wire {
                 self.faults.shuts_writes(&self.name, *kind, name)
             }
             _ => false,
+        }
+    }
+
+    /// Who lists all of a kind knows all of it.
+    fn note_list(&self, request: &Request, answer: &Answer) {
+        let Target::Objects { kind, namespace: None, .. } = request.target else { return };
+        let chosen =
+            ["fieldSelector", "labelSelector"].iter().any(|s| request.query.get(*s).is_some_and(|s| !s.is_empty()));
+        let version = answer.body["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok());
+        if let (Verb::List, false, true, Some(version)) = (request.verb, chosen, answer.is_ok(), version) {
+            self.server.journal.shows(&self.name, kind, version);
         }
     }
 
@@ -223,6 +235,7 @@ impl View {
                         return Some(again);
                     }
                     self.last = Some(event.clone());
+                    self.shows(version.number);
                     return Some(event);
                 }
                 Shown::Nothing => {
@@ -231,11 +244,19 @@ impl View {
                         self.over = true;
                         if let Shown::Nothing = server.after(self.kind, self.namespace.as_deref(), self.shown) {
                             // What has happened elsewhere is told, so that the next watch begins there.
+                            self.shows(server.newest());
                             return Some(watch::bookmark(self.kind, server.newest()));
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// Up to here nothing was left out.
+    fn shows(&self, number: u64) {
+        if self.relist_at.is_none() && self.namespace.is_none() {
+            self.wire.server.journal.shows(&self.wire.name, self.kind, number);
         }
     }
 

@@ -3,22 +3,24 @@
 
 use crate::{
     faults::Faults,
+    habits::{self, Habits},
     journal::{End, Journal, What},
+    time::Clocks,
 };
 use drydock::{
     api::{
-        Duration as Length, Failure,
-        step::{Answer, EffectKey, Facts, StepKind, Wait},
+        Blueprint, Duration as Length, Failure,
+        step::{Answer, EffectKey, Facts, HookKind, Moves, Observed, StepKind, Storage, Verdict, Wait},
     },
-    driver::{Driver, Work},
+    driver::{Attachment, Driver, Work},
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -26,10 +28,22 @@ use std::{
 /// See the module.
 pub struct World {
     journal: Arc<Journal>,
-    faults: Arc<Faults>,
+    pub faults: Arc<Faults>,
+    pub clocks: Arc<Clocks>,
     state: Mutex<State>,
     flaws: Flaws,
+    habits: Mutex<Habits>,
+    /// What is not as it should be, and whether for good.
+    damaged: Mutex<BTreeMap<EffectKey, bool>>,
+    /// How each controller that lives is told that something has changed.
+    wakes: Mutex<BTreeMap<Arc<str>, Bell>>,
 }
+
+/// See [`Attachment`].
+type Wake = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Whether who is told is dead, and how it is told.
+type Bell = (Arc<AtomicBool>, Wake);
 
 /// Deliberate bugs of the driver.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,12 +64,45 @@ struct State {
 
 impl World {
     /// An empty one.
-    pub fn new(journal: Arc<Journal>, faults: Arc<Faults>, flaws: Flaws) -> Arc<Self> {
-        Arc::new(Self { journal, faults, state: Mutex::default(), flaws })
+    pub fn new(journal: Arc<Journal>, clocks: Arc<Clocks>, faults: Arc<Faults>, flaws: Flaws) -> Arc<Self> {
+        let (state, habits, damaged, wakes) = Default::default();
+        Arc::new(Self { journal, faults, clocks, state, flaws, habits, damaged, wakes })
     }
 
-    fn note(&self, by: &Arc<str>, what: What) {
+    pub fn note(&self, by: &Arc<str>, what: What) {
         self.journal.add(by, what);
+    }
+
+    /// How the driver behaves now.
+    pub fn habits(&self) -> Habits {
+        self.habits.lock().unwrap().clone()
+    }
+
+    /// From now on it behaves otherwise.
+    pub fn behaves(&self, change: impl FnOnce(&mut Habits)) {
+        change(&mut self.habits.lock().unwrap());
+    }
+
+    pub fn is_there(&self, key: &EffectKey) -> bool {
+        self.state.lock().unwrap().there.contains(key)
+    }
+
+    /// All that is there.
+    pub fn there(&self) -> Vec<EffectKey> {
+        self.state.lock().unwrap().there.iter().cloned().collect()
+    }
+
+    pub fn damaged(&self) -> MutexGuard<'_, BTreeMap<EffectKey, bool>> {
+        self.damaged.lock().unwrap()
+    }
+
+    /// Whoever lives is told that what the key names has changed.
+    pub fn tell(&self, key: &EffectKey) {
+        let wakes: Vec<_> = self.wakes.lock().unwrap().values().cloned().collect();
+        let id = key.lease.as_ref().map_or(&key.resource, |(lease, _)| lease);
+        for (_, wake) in wakes.iter().filter(|(dead, _)| !dead.load(Ordering::Relaxed)) {
+            wake(id);
+        }
     }
 
     /// The effect of a step.
@@ -78,12 +125,13 @@ impl World {
         let owned: Vec<_> = state.there.iter().filter(owned).cloned().collect();
         for key in owned {
             state.there.remove(&key);
+            self.damaged().remove(&key);
             self.note(by, What::Removed(key));
         }
         state.removed.insert(key.clone());
     }
 
-    async fn wait(&self, milliseconds: Range<u64>) {
+    pub async fn wait(&self, milliseconds: Range<u64>) {
         tokio::time::sleep(self.faults.chance.milliseconds(milliseconds)).await;
     }
 }
@@ -141,8 +189,9 @@ impl Call {
         }
         world.wait(if faults.happens(|r| r.step_long) { 1_000..1_500_000 } else { 1..400 }).await;
         if faults.happens(|r| r.step_again) {
-            let wait = Length::from_millis(faults.chance.within(100..30_000) as i64);
-            return self.say(End::Said("Again"), Answer::Again(Wait::after(wait)));
+            let after = Length::from_millis(faults.chance.within(100..30_000) as i64);
+            let storage = world.books(&self.by, kind, work);
+            return self.say(End::Said("Again"), Answer::Again(Wait { storage, ..Wait::after(after) }));
         }
         if faults.happens(|r| r.step_fails) {
             return self.say(End::Said("Failed"), Answer::Failed(failure(kind, "it did not work")));
@@ -152,7 +201,8 @@ impl Call {
             return self.say(End::Said("FailedForGood"), answer);
         }
         world.change(&self.by, kind, &self.key);
-        self.say(End::Done, Answer::Done(facts(kind, work)))
+        let storage = world.books(&self.by, kind, work);
+        self.say(End::Done, Answer::Done(facts(kind, work, storage)))
     }
 
     fn say(&mut self, end: End, answer: Answer) -> Answer {
@@ -184,14 +234,22 @@ fn failure(kind: StepKind, why: &str) -> Failure {
     Failure { step: kind.as_str().into(), reason: "Refused".into(), message: why.into(), ..Failure::default() }
 }
 
-fn facts(kind: StepKind, work: &Work) -> Facts {
+fn facts(kind: StepKind, work: &Work, storage: Option<Storage>) -> Facts {
     let built = json!({"driver": "webhook", "environment": work.key.resource});
-    Facts { built: (kind == StepKind::Build).then_some(built), ..Facts::default() }
+    Facts { built: (kind == StepKind::Build).then_some(built), storage, ..Facts::default() }
 }
 
 impl Driver for InWorld {
     fn name(&self) -> &'static str {
         "webhook"
+    }
+
+    fn attach(&self, attachment: Attachment) {
+        self.world.wakes.lock().unwrap().insert(self.by.clone(), (self.dead.clone(), attachment.wake));
+    }
+
+    fn template_hash(&self, blueprint: &Blueprint) -> String {
+        habits::template_hash(blueprint)
     }
 
     fn allocate(&self, work: Work) -> BoxFuture<'static, Value> {
@@ -213,5 +271,25 @@ impl Driver for InWorld {
 
     fn tear_down_resource(&self, work: Work) -> BoxFuture<'static, Answer> {
         self.step(StepKind::TearDownResource, work)
+    }
+
+    fn has_say(&self, blueprint: &Blueprint) -> bool {
+        self.is_asked(blueprint)
+    }
+
+    fn should_expire(&self, work: Work) -> BoxFuture<'static, Verdict> {
+        self.answer(work)
+    }
+
+    fn has_hooks(&self) -> bool {
+        self.world.habits().hooks
+    }
+
+    fn hook(&self, kind: HookKind, work: Work) -> BoxFuture<'static, Moves> {
+        self.told(kind, work)
+    }
+
+    fn observe(&self, work: Work) -> BoxFuture<'static, Option<Observed>> {
+        self.look(&work)
     }
 }

@@ -328,7 +328,7 @@ impl World {
                 let live = self.resources.values().filter(own).filter(|r| r.phase() != ResourcePhase::Destroyed);
                 known.others = Some(live.filter(|r| uid(&r.metadata) != uid(&resource.metadata)).count() as i64);
             }
-            Read::BoundResource | Read::Expiry | Read::Hook(_) => panic!("not a resource's question: {read:?}"),
+            Read::BoundResource | Read::Expiry | Read::Hook { .. } => panic!("not a resource's question: {read:?}"),
         }
     }
 
@@ -671,4 +671,20 @@ fn an_old_version_does_not_come_back_and_neither_does_what_is_gone() {
     assert!(!world.leases.contains_key(&key("a")));
     world.index.see_lease(first, world.now);
     assert!(!world.index.leases.contains_key(&key("a")), "a late answer brought it back");
+}
+
+/// Whoever was told that a Blueprint does not admit them is told anew when that is gone, though they were in no queue of its.
+#[test]
+fn who_was_not_admitted_is_told_when_the_blueprint_goes() {
+    let mut world = World::new(3);
+    world.list("pool", &[Host { name: "h1".into(), ..Host::default() }], Limits::default(), Recycle::Reuse);
+    let mut lease = Lease::new("a", LeaseSpec { resource_type: "host".into(), ..LeaseSpec::default() });
+    (lease.metadata.namespace, lease.metadata.uid) = (Some("elsewhere".into()), Some("uid-of-a".into()));
+    lease.spec.blueprints =
+        vec![crate::api::lease::BlueprintName { namespace: Some("ns".into()), name: "pool".into() }];
+    world.index.see_lease(lease, world.now);
+    let gone = world.index.blueprints.values().next().unwrap().object.metadata.clone();
+    world.index.take_dirty();
+    world.index.lose_blueprint(&gone, world.now);
+    assert!(world.index.take_dirty().contains(&Key::Lease(ObjectKey::new("elsewhere", "a"))));
 }

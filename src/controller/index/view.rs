@@ -153,9 +153,15 @@ impl Index {
             let holds_all = !self.may_hold(pool, &asking.namespace);
             let for_all = || pool.builds() > 0 && !self.may_build_for(pool, &asking.namespace) && pool.places() > 0;
             let at_limit = holds_all || (!ordered && in_flight.is_none() && for_all());
+            let selects = |attributes| lease.spec.selector.as_ref().is_none_or(|s| s.matches(attributes));
+            let has_one = || {
+                let owned = self.owned.get(own).into_iter().flatten().filter_map(|r| self.resources.get(r));
+                owned.into_iter().any(|r| matching::fits(&lease.spec, r, &pool.object.spec.resource, now))
+            };
             let candidate = matching::Candidate {
                 blueprint: &pool.object,
                 admission,
+                unmatched: pool.slots.is_none() && !selects(&pool.object.spec.attributes) && !has_one(),
                 slots: pool.slots.as_ref().map(|slots| slots.as_slice()),
                 building: ordered || in_flight.is_some() || self.is_coming_for(asking, &key, now),
                 namespace_limit: limits.max_leases_per_namespace.filter(|_| at_limit),

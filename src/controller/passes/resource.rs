@@ -38,8 +38,8 @@ pub(in crate::controller) struct Known {
     read_leases: BTreeMap<String, Arc<Lease>>,
     /// What driver and Blueprint say to a deadline that has come.
     verdict: Option<Verdict>,
-    /// What the driver wants moved as leases come and go.
-    hooks: BTreeMap<HookCall, Moves>,
+    /// What the driver wants moved as leases come and go, in the order in which it was told.
+    hooks: Vec<(HookCall, Moves)>,
 }
 
 pub(in crate::controller) enum BlueprintFact {
@@ -223,7 +223,7 @@ pub(in crate::controller) fn surroundings<'a>(
             Some(verdict) => Question::Answered(verdict.clone()),
             None => super::expiry::question(driver, around.held.blueprint.as_deref()),
         },
-        hooks: driver.is_some_and(|driver| driver.has_hooks()).then_some(&known.hooks),
+        hooks: driver.is_some_and(|driver| driver.has_hooks()).then_some(known.hooks.as_slice()),
     }
 }
 
@@ -305,12 +305,13 @@ async fn look(
             let work = about(EffectKey::of_resource(uid(&resource.metadata)), around, known);
             known.verdict = Some(super::expiry::ask(shell, around.held.driver.as_ref(), &blueprint, work).await);
         }
-        Read::Hook(call) => {
+        Read::Hook { call, after } => {
             let driver = around.held.driver.as_ref().ok_or(PassError::NoDriver)?;
             let lease = call.key.lease.as_ref().and_then(|(lease, _)| super::super::lock(&shell.index).lease(lease));
             let resource = Some(Arc::new(Resource { status: Some(next.clone()), ..(**resource).clone() }));
             let work = Work { lease, resource, ..about(call.key.clone(), around, known) };
-            known.hooks.insert(call.clone(), hook(shell, around, driver, call, work).await);
+            known.hooks.truncate(*after);
+            known.hooks.push((call.clone(), hook(shell, around, driver, call, work).await));
         }
         Read::BoundResource => return Err(PassError::Unsettled),
     }

@@ -253,6 +253,7 @@ fn where_a_candidate_stands() {
             blueprint,
             admission,
             slots,
+            unmatched: false,
             building,
             built_at_once: at_once,
             namespace_limit: None,
@@ -269,6 +270,7 @@ fn where_a_candidate_stands() {
         blueprint: &taken,
         admission: Admitted,
         slots: None,
+        unmatched: false,
         building: true,
         built_at_once: Some(4),
         namespace_limit: None,
@@ -278,6 +280,10 @@ fn where_a_candidate_stands() {
     };
     let told = "Blueprint pools/ci is building one, which fails so far: no disk";
     assert_eq!(standing(&lease("l", arm).spec, &failing), (Rung::BuildFailing, told.to_owned()));
+    // Of a pool without a list, whose resources are of no use to it, there is nothing to wait for.
+    let of_no_use = Candidate { unmatched: true, building: false, failing: None, ..failing.clone() };
+    let told = "Blueprint pools/ci has nothing that the selector matches";
+    assert_eq!(standing(&lease("l", arm).spec, &of_no_use), (Rung::NoMatchingBlueprint, told.to_owned()));
     // Of a Blueprint from which nothing can be built nothing is tried again, whatever failed last.
     let mut unsound = taken.clone();
     let conditions = &mut unsound.status.get_or_insert_default().conditions;

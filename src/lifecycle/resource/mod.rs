@@ -19,7 +19,6 @@ use crate::api::{
     blueprint::{LeasePolicy, Recycle, ResourcePolicy},
     step::{Answer, EffectKey, FreeSteps, HookCall, HookKind, Moves, Observed, Report, Step, StepKind},
 };
-use std::collections::BTreeMap;
 
 /// What a resource's pass sees around it.
 #[derive(Clone, Debug)]
@@ -50,8 +49,8 @@ pub struct Surroundings<'a> {
     pub observed: Option<&'a Observed>,
     /// Whether somebody has a say when its Age or Idle clock has run out, and what was said.
     pub question: Question,
-    /// What its driver wants moved as leases come and go; `None`: it does not want to be told.
-    pub hooks: Option<&'a BTreeMap<HookCall, Moves>>,
+    /// What its driver wants moved as leases come and go, in the order in which it was told; `None`: it does not want to be.
+    pub hooks: Option<&'a [(HookCall, Moves)]>,
 }
 
 /// A resource's Blueprint.
@@ -154,6 +153,8 @@ struct Pass<'a> {
     waits_for: Option<String>,
     /// A deadline that has come was declined; this is when it is asked again.
     declined: Option<Deadline>,
+    /// How many of the answers of its driver's hooks have taken effect.
+    told: usize,
     reads: Vec<Read>,
     wakes: Vec<MicroTime>,
     events: Vec<EventDraft>,
@@ -179,6 +180,7 @@ impl<'a> Pass<'a> {
             step: None,
             waits_for: None,
             declined: None,
+            told: 0,
             reads: Vec::new(),
             wakes: Vec::new(),
             events: Vec::new(),
@@ -244,17 +246,21 @@ impl<'a> Pass<'a> {
     fn hook(&mut self, kind: HookKind, claim: &Claim) {
         let Some(answers) = self.around.hooks else { return };
         let call = HookCall { kind, key: EffectKey::of_claim(uid(&self.resource.metadata), claim) };
-        match answers.get(&call) {
-            // One after the other: each sees what those before it have moved.
-            None if self.reads.iter().any(|read| matches!(read, Read::Hook(_))) => {}
-            None => self.reads.push(Read::Hook(call)),
-            Some(Moves { expires, storage }) => {
+        // One after the other: each sees what those before it have moved.
+        if self.reads.iter().any(|read| matches!(read, Read::Hook { .. })) {
+            return;
+        }
+        match answers.get(self.told) {
+            Some((told, Moves { expires, storage })) if *told == call => {
+                self.told += 1;
                 // What is over has no end to be moved.
                 if let Some(Wish { at, .. }) = expires.filter(|_| !self.is_over()) {
                     self.next.wish = Some(Wish { at, never: at.is_none().then_some(true) });
                 }
                 self.store(storage);
             }
+            // Nobody was told; or somebody was who comes later by now, and did not see what this one moves.
+            _ => self.reads.push(Read::Hook { call, after: self.told }),
         }
     }
 

@@ -42,6 +42,12 @@ pub fn of_lease(now: &Now, old: &Lease, new: &Lease) -> Verdict {
             let end = told(DeadlineName::Queue).or(from.zip(timeout).map(|(from, timeout)| from.after(timeout)));
             timeout.is_some() && (now.set_back || end.is_some_and(|end| end <= at))
         }
+        "HeartbeatLost" => {
+            let since = now.beats.get(id).filter(|(when, _)| now.set_back_at < *when).map(|(_, wall)| *wall);
+            let end =
+                new.spec.heartbeat_timeout.map(|timeout| since.map(|since| MicroTime::from(since).after(timeout)));
+            end.is_some_and(|end| end.is_none_or(|end| end <= at))
+        }
         "ResourceReleased" | "ResourceLost" => bound.is_some_and(|r| {
             now.resources
                 .get(&r.uid)
@@ -103,7 +109,11 @@ pub fn of_resource(now: &Now, old: &Resource, new: &Resource) -> Verdict {
     let by_command = |types: &[CommandType]| newly_applied(ledger, &status.commands, types);
     let rightly = match reason {
         "Released" => by_command(&[CommandType::Release]) || (idle && (status.served || too_many(now, new))),
-        "Reclaimed" => by_command(&[CommandType::Reclaim]) && idle,
+        "Reclaimed" => {
+            let after = now.readable(owner).map(|b| b.spec.resource.reclaim_after.unwrap_or(deadline::RECLAIM_AFTER));
+            let from = status.idle_since.zip(after.min()).map(|(since, after)| since.after(after));
+            by_command(&[CommandType::Reclaim]) && idle && from.is_some_and(|from| from <= at)
+        }
         "Deleted" => is_deleting(&new.metadata),
         "Expired" => {
             let by_ttl = status.activated_at.zip(policy.ttl).map(|(from, ttl)| from.after(ttl));
@@ -122,7 +132,12 @@ pub fn of_resource(now: &Now, old: &Resource, new: &Resource) -> Verdict {
         }
         "Failed" => now.hopeless.contains(&EffectKey::of_resource(id)),
         "BlueprintDeleted" => idle && now.blueprints.get(owner).is_none_or(|b| is_deleting(&b.metadata)),
-        "Disabled" | "Outdated" => idle && blueprint.is_some_and(|b| b.spec.driver.hosts.is_some()),
+        "Disabled" => idle && blueprint.is_some_and(|b| b.spec.driver.hosts.is_some()),
+        "Outdated" => {
+            now.replaced_rightly(new)?;
+            idle
+        }
+        "Lost" => now.lost_rightly(old, new),
         _ => false,
     };
     if rightly { Ok(()) } else { wrong(format!("a resource was released without a cause: {reason} at {at}"), &[id]) }
@@ -134,8 +149,9 @@ fn too_many(now: &Now, resource: &Resource) -> bool {
     let live = |r: &&Arc<Resource>| r.spec.blueprint_ref.uid == *owner && r.phase() != ResourcePhase::Destroyed;
     let live = i64::try_from(now.resources.values().filter(live).count()).unwrap_or(i64::MAX);
     let unbuilt = resource.status.as_ref().is_none_or(|s| s.activated_at.is_none());
-    // The limit as some version of the Blueprint had it: a cache may be old.
-    now.lowest_limits.get(owner).is_some_and(|lowest| unbuilt || live > *lowest)
+    // The limit as the Blueprint had it in some version that can have been read.
+    let lowest = now.readable(owner).map(|b| b.spec.limits.max_resources.unwrap_or(i64::MAX)).min();
+    lowest.is_some_and(|lowest| unbuilt || live > lowest)
 }
 
 fn newly_applied(old: Option<&[LedgerEntry]>, new: &[LedgerEntry], types: &[CommandType]) -> bool {

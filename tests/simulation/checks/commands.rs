@@ -5,6 +5,8 @@ use drydock::{
     api::{Command, CommandType, Lease, LeasePhase, LedgerEntry, Outcome, Resource, ResourcePhase, Wish},
     lifecycle::{commands, uid},
 };
+use serde::Serialize;
+use serde_json::Value;
 
 impl Now {
     pub(super) fn ledger_of_lease(&mut self, old: &Lease, new: &Lease) -> Verdict {
@@ -33,6 +35,14 @@ impl Now {
         let wish = |r: &Resource| r.status.as_ref().and_then(|s| s.wish);
         let seen = |r: &Resource| r.status.as_ref().and_then(|s| s.expiry_seen);
         let edited = seen(old) != seen(new);
+        match self.hooks_took_effect(old, new)? {
+            // What comes with a grant, or the end of one, comes after the commands; what is over has no end to be moved.
+            Some(moved) if live && wish(new) != Some(moved) => {
+                return wrong(format!("a hook moved the end to {moved:?}, and it is {:?}", wish(new)), &[id]);
+            }
+            Some(moved) if wish(new) == Some(moved) => return Ok(()),
+            _ => {}
+        }
         wishes(id, &new.spec.commands, &fresh, edited, wish(old), wish(new))
     }
 
@@ -58,6 +68,18 @@ impl Now {
         let fresh = new.iter().filter(|entry| !old.iter().any(|before| before.id == entry.id));
         Ok(fresh.cloned().collect())
     }
+}
+
+/// Whether a spec is as it was, but for consumed commands that are not in the queue any more.
+pub(super) fn is_pruned<Spec: Serialize, Status: Serialize>(old: &Spec, new: &Spec, status: &Option<Status>) -> bool {
+    let value = |spec: &Spec| serde_json::to_value(spec).unwrap();
+    let (mut old, new, status) = (value(old), value(new), serde_json::to_value(status).unwrap());
+    let list = |of: &Value| of["commands"].as_array().cloned().unwrap_or_default();
+    let (kept, ledger) = (list(&new), list(&status));
+    if let Some(queue) = old["commands"].as_array_mut() {
+        queue.retain(|command| kept.contains(command) || !ledger.iter().any(|entry| entry["id"] == command["id"]));
+    }
+    old == new
 }
 
 fn applied(fresh: &[LedgerEntry], type_: CommandType) -> bool {

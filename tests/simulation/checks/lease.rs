@@ -65,6 +65,7 @@ impl Now {
         }
         self.hold_ended(old, new)?;
         self.ledger_of_lease(old, new)?;
+        self.question_of_lease(old, new)?;
         causes::of_lease(self, old, new)
     }
 
@@ -137,9 +138,10 @@ impl Now {
             if old.phase() != Acquired || is_returning(old) {
                 return wrong("L3: a lease is Active that was not Acquired on record", &[id]);
             }
-            if !key(new).is_some_and(|key| self.there.contains(&key)) {
+            let Some(key) = key(new).filter(|key| self.there.contains(key)) else {
                 return wrong("L3: a lease is Active, and there is nothing in the world for it", &[id]);
-            }
+            };
+            self.books_at_activation(id, &key, old.status.as_ref().map(|s| &s.storage), &status.storage)?;
         }
         if new.phase() != Destroyed {
             return Ok(());
@@ -164,7 +166,7 @@ impl Now {
     /// What a controller does with a lease beside its status: the finalizer, and the end of it.
     pub(super) fn lease_metadata(&self, old: &Lease, new: &Lease, change: Change) -> Verdict {
         let id = uid(&new.metadata);
-        if old.spec != new.spec {
+        if !super::commands::is_pruned(&old.spec, &new.spec, &old.status) {
             return wrong("the controller wrote a lease's spec", &[id]);
         }
         let let_go = has_finalizer(&old.metadata) && !has_finalizer(&new.metadata);

@@ -3,13 +3,15 @@
 
 mod causes;
 mod commands;
+mod drivers;
 mod lease;
+mod pools;
 mod queue;
 mod resource;
 mod world;
 
 use crate::{
-    journal::{Change, Entry, Journal, Kind, Version, What},
+    journal::{Change, Entry, Journal, Kind, Known, Version, What},
     server::write::CONTROLLER,
     story,
     time::Clocks,
@@ -51,6 +53,9 @@ pub fn wrong(what: impl Into<String>, uids: &[&str]) -> Verdict {
     Err(Wrong { what: what.into(), uids: uids.iter().map(|uid| (*uid).to_owned()).collect() })
 }
 
+/// What something was like, from which version on.
+pub type Versions<T> = Vec<(u64, T)>;
+
 /// The state of all things, as the journal tells it up to some entry.
 #[derive(Default)]
 pub struct Now {
@@ -67,10 +72,21 @@ pub struct Now {
     pub vanished: BTreeSet<String>,
     /// Blueprints that ever had the finalizer.
     pub guarded: BTreeSet<String>,
-    /// The highest limit that a Blueprint ever had.
-    pub limits: BTreeMap<String, i64>,
-    /// The lowest limit that a Blueprint ever had.
-    pub lowest_limits: BTreeMap<String, i64>,
+    /// Each Blueprint, with the version from which on it was like that.
+    pub versions: BTreeMap<String, Versions<Arc<Blueprint>>>,
+    /// The labels of each namespace, likewise.
+    pub labels: BTreeMap<String, Versions<BTreeMap<String, String>>>,
+    /// Namespaces that are there, and whether they are to go.
+    pub namespaces: BTreeMap<String, bool>,
+    /// In which version each resource was made, each came to count as what it does, and each claim was written.
+    pub born: BTreeMap<String, u64>,
+    pub counts_since: BTreeMap<String, u64>,
+    pub claimed: BTreeMap<EffectKey, u64>,
+    /// What drivers were asked, have stored and have moved.
+    pub drivers: drivers::Drivers,
+    /// When each lease last gave a sign of life, by the controllers' clock; and when that was last set back.
+    pub beats: BTreeMap<String, (Duration, Timestamp)>,
+    pub set_back_at: Duration,
     /// Ledger entries, as they were first.
     pub ledger: BTreeMap<(String, String), LedgerEntry>,
     /// Leases that each resource has ever been granted to.
@@ -89,6 +105,12 @@ pub struct Now {
     pub set_back: bool,
     /// The latest that the wall clock has ever shown.
     pub latest: Timestamp,
+    /// What it shows.
+    pub wall: Timestamp,
+    /// Up to which version whoever does it knew all, when it made up its mind.
+    pub knew: Known,
+    /// Who does it.
+    pub by: Option<Arc<str>>,
     /// How long the run has lasted.
     pub at: Duration,
     /// Nothing goes wrong any more: the queue must be in order.
@@ -120,7 +142,8 @@ impl Checks {
 
 impl Now {
     fn step(&mut self, entry: &Entry) -> Verdict {
-        (self.latest, self.at) = (entry.latest, entry.at);
+        (self.latest, self.at, self.wall) = (entry.latest, entry.at, entry.wall);
+        (self.knew, self.by) = (entry.knew.clone(), Some(entry.by.clone()));
         self.nobody_is_overtaken()?;
         match &entry.what {
             What::Wrote(version) => self.wrote(version, &entry.by),
@@ -128,6 +151,9 @@ impl Now {
             What::Made(key) => self.made(key),
             What::Removed(key) => self.removed(key),
             What::Ended { kind, key, end } => {
+                if self.drivers.ended(&entry.by, key, end) {
+                    self.hopeless.insert(key.clone());
+                }
                 let teardown = matches!(kind, StepKind::TearDownLease | StepKind::TearDownResource);
                 match end {
                     crate::journal::End::Done if teardown => drop(self.done.insert(key.clone())),
@@ -136,8 +162,14 @@ impl Now {
                 }
                 Ok(())
             }
+            What::Stored { .. } | What::Asked { .. } | What::Hooked { .. } | What::Damaged { .. } | What::Mended(_) => {
+                self.drivers.note(&entry.by, &entry.what, entry.at);
+                Ok(())
+            }
             What::Note(note) => {
-                self.set_back |= note.contains("jumps by -") || note.contains("set right");
+                if note.contains("jumps by -") || note.contains("set right") {
+                    (self.set_back, self.set_back_at) = (true, entry.at);
+                }
                 Ok(())
             }
         }
@@ -151,6 +183,9 @@ impl Now {
                 let id = uid(&new.metadata).to_owned();
                 let old = self.leases.get(&id).cloned();
                 self.known_leases.insert(id.clone());
+                if old.as_ref().is_none_or(|old| old.spec.heartbeat != new.spec.heartbeat) {
+                    self.beats.insert(id.clone(), (self.at, self.wall));
+                }
                 if let (Some(old), true) = (&old, controller) {
                     if version.change == Change::Modified && version.status {
                         self.lease_status(old, &new)?;
@@ -178,6 +213,7 @@ impl Now {
                     (Some(old), true) => self.resource_metadata(old, &new, version.change)?,
                     _ => {}
                 }
+                self.count(old.as_deref(), &new, version.number);
                 match version.change {
                     Change::Deleted => {
                         self.resource_gone(&new)?;
@@ -189,11 +225,10 @@ impl Now {
             Kind::Blueprint => {
                 let new = Arc::new(Blueprint::deserialize(&*version.object).unwrap());
                 let id = uid(&new.metadata).to_owned();
-                let limit = new.spec.limits.max_resources.unwrap_or(i64::MAX);
-                let highest = self.limits.entry(id.clone()).or_insert(limit);
-                *highest = limit.max(*highest);
-                let lowest = self.lowest_limits.entry(id.clone()).or_insert(limit);
-                *lowest = limit.min(*lowest);
+                let versions = self.versions.entry(id.clone()).or_default();
+                if versions.last().is_none_or(|(_, last)| last.spec != new.spec) {
+                    versions.push((version.number, new.clone()));
+                }
                 self.all_blueprints.insert(id.clone(), new.clone());
                 if has_finalizer(&new.metadata) {
                     self.guarded.insert(id.clone());
@@ -208,9 +243,23 @@ impl Now {
                     _ => drop(self.blueprints.insert(id, new)),
                 }
             }
-            Kind::Namespace => {}
+            Kind::Namespace => self.namespace(version),
         }
         Ok(())
+    }
+
+    fn namespace(&mut self, version: &Version) {
+        let meta = &version.object["metadata"];
+        let name = meta["name"].as_str().unwrap_or_default().to_owned();
+        match version.change {
+            Change::Deleted => drop(self.namespaces.remove(&name)),
+            _ => drop(self.namespaces.insert(name.clone(), !meta["deletionTimestamp"].is_null())),
+        }
+        let labels = BTreeMap::deserialize(&meta["labels"]).unwrap_or_default();
+        let versions = self.labels.entry(name).or_default();
+        if versions.last().is_none_or(|(_, last)| *last != labels) {
+            versions.push((version.number, labels));
+        }
     }
 
     fn gone(&mut self, id: &str, controller: bool, destroyed: bool) {

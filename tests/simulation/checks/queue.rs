@@ -29,6 +29,12 @@ fn place<'a>(lease: &'a Lease, policy: &LeasePolicy) -> (i32, Option<jiff::Times
     (-priority, created, ticket.and_then(|t| t.parse().ok()).unwrap_or(0), uid(&lease.metadata))
 }
 
+/// Who wants the same stands in one queue.
+fn wants(lease: &Lease) -> impl PartialEq + '_ {
+    let spec = &lease.spec;
+    (&spec.resource_type, &spec.blueprints, &spec.selector, &spec.parameters)
+}
+
 impl Now {
     /// Notes who was passed over by a grant.
     pub(super) fn note_overtaken(&mut self, resource: &Resource, claim: &Claim) {
@@ -40,8 +46,7 @@ impl Now {
         let passed_over = self.leases.values().filter(|other| {
             self.waits(uid(&other.metadata))
                 && other.metadata.namespace == lease.metadata.namespace
-                && (&other.spec.resource_type, &other.spec.blueprints)
-                    == (&lease.spec.resource_type, &lease.spec.blueprints)
+                && wants(other) == wants(lease)
                 && place(other, &blueprint.spec.lease) < mine
         });
         let at = self.at;

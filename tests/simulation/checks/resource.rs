@@ -31,7 +31,9 @@ fn reclaimed(old: &Resource, new: &Resource) -> Verdict {
     let id = uid(&new.metadata);
     let before = old.spec.commands.len();
     let only_appended = new.spec.commands.starts_with(&old.spec.commands)
-        && new.spec.commands[before..].iter().all(|command| command.type_ == CommandType::Reclaim);
+        && new.spec.commands[before..]
+            .iter()
+            .all(|command| command.type_ == CommandType::Reclaim && command.id.starts_with("reclaim-"));
     let same = ResourceSpec { commands: old.spec.commands.clone(), ..new.spec.clone() } == old.spec;
     if !only_appended || !same {
         return wrong("the controller wrote a resource's spec", &[id]);
@@ -57,10 +59,7 @@ impl Now {
             return wrong("a resource's name is not that of a slot of its Blueprint", &[id]);
         }
         // A list of hosts may be longer than the limit: then it is held when they are built.
-        if blueprint.spec.driver.hosts.is_some() {
-            return Ok(());
-        }
-        self.limit(new, |_| true)
+        self.made_rightly(new)
     }
 
     fn limit(&self, new: &Resource, counts: impl Fn(&Resource) -> bool) -> Verdict {
@@ -72,7 +71,7 @@ impl Now {
                 && counts(r)
         });
         let others = others.count() as i64;
-        let limit = self.limits.get(owner).copied().unwrap_or(0);
+        let limit = self.readable(owner).map(|b| b.spec.limits.max_resources.unwrap_or(i64::MAX)).max().unwrap_or(0);
         if others >= limit {
             let what = format!("one more than the limit of {limit}: there are {others} others");
             return wrong(what, &[uid(&new.metadata), owner]);
@@ -111,6 +110,7 @@ impl Now {
             self.resource_destroyed(old, new)?;
         }
         self.ledger_of_resource(old, new)?;
+        self.question_of_resource(old, new)?;
         causes::of_resource(self, old, new)
     }
 
@@ -130,6 +130,10 @@ impl Now {
         if !self.known_leases.contains(&claim.uid) {
             return wrong("G3: a claim that no lease has by its UID", &[id, &claim.uid]);
         }
+        if let Some(lease) = self.leases.get(&claim.uid) {
+            self.will_do(lease, new)?;
+        }
+        self.within_its_share(new, claim)?;
         let granted = self.granted.entry(id.to_owned()).or_default();
         granted.insert(claim.uid.clone());
         let blueprint = self.all_blueprints.get(&new.spec.blueprint_ref.uid);
@@ -174,7 +178,12 @@ impl Now {
             if !built || !self.there.contains(&EffectKey::of_resource(id)) {
                 return wrong("a resource is Active that is not in the world, or was not on record", &[id]);
             }
-            return Ok(());
+            let books = |r: &Resource| r.status.as_ref().map(|s| s.storage.clone());
+            // Where it is granted in the same write, the hook may have written more.
+            return match books(new).filter(|_| new.claims().is_empty()) {
+                Some(now) => self.books_at_activation(id, &EffectKey::of_resource(id), books(old).as_ref(), &now),
+                None => Ok(()),
+            };
         }
         self.limit(new, |r| r.phase() != Pending)
     }
@@ -211,8 +220,8 @@ impl Now {
     /// What a controller does with a resource beside its status: the finalizer, and the end of it.
     pub(super) fn resource_metadata(&self, old: &Resource, new: &Resource, change: Change) -> Verdict {
         let id = uid(&new.metadata);
-        if old.spec != new.spec {
-            return reclaimed(old, new);
+        if !super::commands::is_pruned(&old.spec, &new.spec, &old.status) {
+            reclaimed(old, new)?;
         }
         let let_go = has_finalizer(&old.metadata) && !has_finalizer(&new.metadata);
         let deleted = is_deleting(&new.metadata) && !is_deleting(&old.metadata);

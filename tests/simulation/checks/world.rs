@@ -54,6 +54,7 @@ impl Now {
             }
             _ => false,
         };
+        self.books_at_teardown(kind, work)?;
         if rests { Ok(()) } else { wrong(format!("{kind:?} {key:?} does not rest on what is on record"), &ids(key)) }
     }
 
@@ -140,6 +141,8 @@ impl Now {
     /// leases; and what it takes away is not there twice.
     pub(super) fn removed(&mut self, key: &EffectKey) -> Verdict {
         let ids = ids(key);
+        let at = self.at;
+        self.drivers.is_whole(key, at);
         if !self.there.remove(key) || !self.removed.insert(key.clone()) {
             return wrong(format!("{key:?} was torn down twice"), &ids);
         }

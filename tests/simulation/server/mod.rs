@@ -5,8 +5,10 @@
 //! It is synchronous and always in the present. What makes the present late, lost or doubled is the wire's (`wire`).
 
 pub mod answer;
+mod namespaces;
 pub mod request;
 mod rules;
+mod scale;
 mod schema;
 pub mod watch;
 pub mod write;
@@ -74,8 +76,9 @@ impl Server {
     /// Answers a request of somebody; of a watch only whether it may begin.
     pub fn handle(&self, by: &Arc<str>, request: &Request) -> Answer {
         let Target::Objects { kind, namespace, name, status } = &request.target else {
-            return match request.target {
+            return match &request.target {
                 Target::Events => Answer::created(request.body.clone()),
+                Target::Scale { namespace, name } => self.scale(by, (namespace.clone(), name.clone()), request),
                 _ => Answer::refused(404, "NotFound", "the server could not find the requested resource"),
             };
         };

@@ -37,6 +37,11 @@ pub enum Target {
         name: Option<String>,
         status: bool,
     },
+    /// How many a Blueprint keeps ready, as `kubectl scale` sees it.
+    Scale {
+        namespace: String,
+        name: String,
+    },
     /// Events: taken and dropped.
     Events,
     Unknown,
@@ -49,7 +54,7 @@ impl Request {
         let pair = |pair: &str| pair.split_once('=').map(|(key, value)| (decoded(key), decoded(value)));
         let query: BTreeMap<_, _> = query.split('&').filter_map(pair).collect();
         let target = target(path);
-        let named = matches!(&target, Target::Objects { name: Some(_), .. });
+        let named = matches!(&target, Target::Objects { name: Some(_), .. } | Target::Scale { .. });
         let verb = match method {
             "GET" if query.get("watch").is_some_and(|w| w == "true" || w == "1") => Verb::Watch,
             "GET" if named => Verb::Get,
@@ -84,6 +89,9 @@ fn target(path: &str) -> Target {
         ["apis", "drydock.dev", "v1alpha1", plural] => (plural, None, None, false),
         ["apis", "drydock.dev", "v1alpha1", "namespaces", ns, plural] => (plural, text(ns), None, false),
         ["apis", "drydock.dev", "v1alpha1", "namespaces", ns, plural, name] => (plural, text(ns), text(name), false),
+        ["apis", "drydock.dev", "v1alpha1", "namespaces", ns, "blueprints", name, "scale"] => {
+            return Target::Scale { namespace: (*ns).to_owned(), name: (*name).to_owned() };
+        }
         ["apis", "drydock.dev", "v1alpha1", "namespaces", ns, plural, name, "status"] => {
             (plural, text(ns), text(name), true)
         }

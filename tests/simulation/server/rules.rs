@@ -29,7 +29,25 @@ pub fn refusal(kind: Kind, old: Option<&Value>, new: &Value) -> Option<String> {
     if let Some(wrong) = queue.iter().find_map(|command| wrong_command(kind, command)) {
         return Some(wrong.into());
     }
+    if kind == Kind::Blueprint
+        && let Some(wrong) = wrong_blueprint(&new["spec"])
+    {
+        return Some(wrong.into());
+    }
     old.and_then(|old| wrong_change(kind, old, new))
+}
+
+fn wrong_blueprint(spec: &Value) -> Option<&'static str> {
+    let limit = |name: &str| spec["limits"][name].as_i64();
+    match () {
+        () if limit("maxResources").is_some_and(|most| limit("minReady").is_some_and(|ready| ready > most)) => {
+            Some("limits.minReady must not exceed limits.maxResources; lower it, or raise limits.maxResources")
+        }
+        () if spec["lease"]["recycle"] == "Destroy" && limit("leasesPerResource") != Some(1) => {
+            Some("lease.recycle: Destroy needs limits.leasesPerResource: 1; set that, or Reuse")
+        }
+        () => None,
+    }
 }
 
 fn wrong_command(kind: Kind, command: &Value) -> Option<&'static str> {

@@ -1,6 +1,6 @@
 //! Create, replace, patch and delete.
 
-use super::{Answer, Change, Kind, Name, Request, Server, Verb, rules, schema};
+use super::{Answer, Change, Kind, Name, Request, Server, Verb, namespaces, rules, schema};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -10,9 +10,8 @@ pub const CONTROLLER: &str = "controller-";
 
 impl Server {
     pub(super) fn create(&self, by: &Arc<str>, kind: Kind, namespace: Option<&str>, mut object: Value) -> Answer {
-        if let Some(namespace) = namespace
-            && self.get(Kind::Namespace, &(String::new(), namespace.to_owned())).is_none()
-        {
+        let within = namespace.map(|namespace| self.get(Kind::Namespace, &(String::new(), namespace.to_owned())));
+        if let (Some(namespace), Some(None)) = (namespace, &within) {
             return Answer::not_found(&format!("namespaces {namespace:?}"));
         }
         if !object["metadata"]["resourceVersion"].is_null() {
@@ -42,6 +41,13 @@ impl Server {
         }
         let mut state = self.state.lock().unwrap();
         let key = (namespace.unwrap_or_default().to_owned(), name.clone());
+        if within.flatten().is_some_and(|within| namespaces::is_terminating(&within)) {
+            return Answer::refused(
+                403,
+                "Forbidden",
+                "unable to create new content: the namespace is being terminated",
+            );
+        }
         if state.objects.get(&kind).is_some_and(|objects| objects.contains_key(&key)) {
             return Answer::refused(409, "AlreadyExists", format!("{name:?} already exists"));
         }
@@ -118,7 +124,7 @@ impl Server {
         if new == *old {
             return Answer::ok(new);
         }
-        if deleting && finalizers(&new).is_empty() {
+        if deleting && kind != Kind::Namespace && finalizers(&new).is_empty() {
             // What watches show is the last version that was stored.
             self.store(&mut state, by, kind, Change::Deleted, (*old).clone(), status);
             return Answer::ok(new);
@@ -139,6 +145,9 @@ impl Server {
             }
         }
         let mut new = (*old).clone();
+        if kind == Kind::Namespace {
+            return Answer::ok((*self.terminate(&mut state, by, new)).clone());
+        }
         if old["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
             self.store(&mut state, by, kind, Change::Deleted, new, false);
             let details = json!({"name": name.1, "uid": old["metadata"]["uid"]});
@@ -179,7 +188,7 @@ fn without_tests(request: &Request) -> Request {
 }
 
 /// What a request makes of an object.
-fn changed(old: &Value, request: &Request) -> Result<Value, Answer> {
+pub(super) fn changed(old: &Value, request: &Request) -> Result<Value, Answer> {
     match request.verb {
         Verb::MergePatch => {
             let mut new = old.clone();
@@ -216,6 +225,6 @@ fn keep_given(meta: &mut Value, given: &Value) {
 }
 
 /// Creation and deletion have whole seconds, rounded down.
-fn whole_seconds(at: Timestamp) -> String {
+pub(super) fn whole_seconds(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }

@@ -27,7 +27,7 @@ fn kind_word(kind: HookKind) -> &'static str {
 
 fn hooked(state: State, policy: &str) -> Scene {
     let mut scene = Scene::reach(state, "", policy);
-    scene.hooks = Some(BTreeMap::new());
+    scene.hooks = Some(Vec::new());
     scene.moves = by_the_book;
     scene
 }
@@ -65,6 +65,31 @@ fn each_sees_what_those_before_it_have_moved() {
     scene.leases_end();
     scene.pass(at(60));
     assert_eq!(short(scene.status()), "Active until +10h");
+}
+
+/// A lease that ends while the driver is being told of another, and stands before that among the claims, is told of first: and
+/// what the driver said to the other, which did not know of it, is asked again. Nothing that was moved is lost.
+#[test]
+fn nothing_is_lost_where_another_goes_meanwhile() {
+    let mut scene = hooked(State::Idle, "limits: {leasesPerResource: 2}");
+    scene.candidates = vec![candidate("a", 0), candidate("b", 0)];
+    scene.pass(at(LATER));
+    scene.candidates.clear();
+    scene.leases_end();
+    let ended = scene.leases.clone();
+    scene.leases.insert("uid-of-a".into(), Holder::Seen(lease("a", "").into()));
+    scene.hooks = Some(Vec::new());
+    let told = scene.decide(at(50));
+    assert!(matches!(&told.reads[..], [Read::Hook { call, .. }] if call.key.lease == Some(("uid-of-b".into(), 0))));
+    scene.tell(&told);
+    scene.leases = ended;
+    for _ in 0..2 {
+        let told = scene.decide(at(50));
+        scene.tell(&told);
+    }
+    let written = scene.decide(at(50));
+    assert_eq!((written.reads.as_slice(), written.status.claims.as_slice()), (&[][..], &[][..]));
+    assert_eq!(written.status.storage["book"], "+2 +2 -0 -0 ");
 }
 
 /// An end that is set into the past is the end; and one in the moment of the grant ends nothing before the claim is on record.

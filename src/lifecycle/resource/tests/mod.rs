@@ -48,8 +48,8 @@ pub struct Scene {
     pub says: Verdict,
     /// How often it was asked.
     pub asked: usize,
-    /// What was answered to hooks in this pass; `None`: the driver has none.
-    pub hooks: Option<BTreeMap<HookCall, Moves>>,
+    /// What was answered to hooks in this pass, in its order; `None`: the driver has none.
+    pub hooks: Option<Vec<(HookCall, Moves)>>,
     /// What hooks move, by what the pass has come to without.
     pub moves: fn(HookKind, &ResourceStatus) -> Moves,
 }
@@ -202,7 +202,7 @@ impl Scene {
             reports: &self.reports,
             observed: self.observed.as_ref(),
             question: self.question.clone(),
-            hooks: self.hooks.as_ref(),
+            hooks: self.hooks.as_deref(),
         };
         decide(&self.resource, &around, now)
     }
@@ -215,7 +215,7 @@ impl Scene {
         }
         let (sight, slot_is_clear, question) = (self.sight, self.slot_is_clear, self.question.clone());
         // Whoever made an earlier pass has told nobody what it was answered.
-        self.hooks.iter_mut().for_each(BTreeMap::clear);
+        self.hooks.iter_mut().for_each(Vec::clear);
         for _ in 0..10 {
             let decision = self.decide(now);
             match decision.reads.first() {
@@ -229,11 +229,7 @@ impl Scene {
                     self.asked += 1;
                     self.question = Question::Answered(self.says.clone());
                 }
-                Some(Read::Hook(call)) => {
-                    assert_eq!(decision.reads.len(), 1, "one after the other: {:?}", decision.reads);
-                    let moves = (self.moves)(call.kind, &decision.status);
-                    self.hooks.get_or_insert_default().insert(call.clone(), moves);
-                }
+                Some(Read::Hook { .. }) => self.tell(&decision),
                 Some(other) => panic!("a resource reads no {other:?}"),
                 None => match decision.step.as_ref().filter(|order| self.free.contains(order.step.kind)) {
                     Some(order) => {
@@ -253,6 +249,15 @@ impl Scene {
             }
         }
         panic!("a pass that never ends");
+    }
+
+    /// The driver is told, as the shell does it, of a lease that comes or goes.
+    pub fn tell(&mut self, decision: &Decision<ResourceStatus>) {
+        let [Read::Hook { call, after }] = decision.reads.as_slice() else { panic!("one: {:?}", decision.reads) };
+        let moves = (self.moves)(call.kind, &decision.status);
+        let told = self.hooks.get_or_insert_default();
+        told.truncate(*after);
+        told.push((call.clone(), moves));
     }
 
     /// What came of this step of the resource, the first time that it failed if it did.
