@@ -71,6 +71,7 @@ async fn rounds(
     let mut known = Known::default();
     let mut sight = None;
     let mut asked_about = None;
+    let mut told_at = None;
     for _ in 0..ROUNDS {
         let Some(around) = shell.see(|index, now| index.around_resource(object, now)) else {
             shell.steps.want_nothing(key);
@@ -88,6 +89,11 @@ async fn rounds(
         if asked_about.as_deref() != Some(uid(&resource.metadata)) {
             (known, sight) = (Known::default(), None);
             asked_about = Some(uid(&resource.metadata).to_owned());
+        }
+        // What a driver answered to a hook rests on the books that it was shown: on newer ones it is asked again.
+        if told_at != resource.metadata.resource_version {
+            known.hooks.clear();
+            told_at.clone_from(&resource.metadata.resource_version);
         }
         let over = resource.phase() == ResourcePhase::Destroyed;
         if over && super::is_written_off(resource.status.as_ref().map(|s| s.conditions.as_slice())) {

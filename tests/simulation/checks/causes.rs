@@ -147,7 +147,8 @@ pub fn of_resource(now: &Now, old: &Resource, new: &Resource) -> Verdict {
 fn too_many(now: &Now, resource: &Resource) -> bool {
     let owner = &resource.spec.blueprint_ref.uid;
     let live = |r: &&Arc<Resource>| r.spec.blueprint_ref.uid == *owner && r.phase() != ResourcePhase::Destroyed;
-    let live = i64::try_from(now.resources.values().filter(live).count()).unwrap_or(i64::MAX);
+    let live = now.resources.values().filter(live).count() + now.thought_live(owner);
+    let live = i64::try_from(live).unwrap_or(i64::MAX);
     let unbuilt = resource.status.as_ref().is_none_or(|s| s.activated_at.is_none());
     // The limit as the Blueprint had it in some version that can have been read.
     let lowest = now.readable(owner).map(|b| b.spec.limits.max_resources.unwrap_or(i64::MAX)).min();

@@ -34,6 +34,11 @@ impl Now {
         since.is_some_and(|since| *since <= knew)
     }
 
+    /// How many of a Blueprint's resources are destroyed by now, and whoever writes this may not have known it.
+    pub fn thought_live(&self, owner: &str) -> usize {
+        self.ended.get(owner).into_iter().flatten().filter(|ended| !self.is_known(Some(ended))).count()
+    }
+
     /// Notes since when a resource counts as what it does.
     pub(super) fn count(&mut self, old: Option<&Resource>, new: &Resource, number: u64) {
         let id = uid(&new.metadata);
@@ -41,6 +46,9 @@ impl Now {
         let counts = |r: &Resource| (pool::bucket(r), is_deleting(&r.metadata));
         if old.is_none_or(|old| counts(old) != counts(new)) {
             self.counts_since.insert(id.to_owned(), number);
+            if new.phase() == ResourcePhase::Destroyed {
+                self.ended.entry(new.spec.blueprint_ref.uid.clone()).or_default().push(number);
+            }
         }
         for claim in new.claims() {
             self.claimed.entry(EffectKey::of_claim(id, claim)).or_insert(number);
