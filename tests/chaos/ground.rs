@@ -21,6 +21,8 @@ pub async fn prepare(plane: &ControlPlane) {
     let verbs = ["create", "get", "list", "watch", "delete"];
     let rbac = "rbac.authorization.k8s.io/v1";
     let role = json!({"kind": "ClusterRole", "name": "builder", "apiGroup": "rbac.authorization.k8s.io"});
+    let mut impersonation = crate::support::install::impersonation();
+    impersonation["metadata"]["namespace"] = NAMESPACE.into();
     for object in [
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder", "namespace": NAMESPACE}}),
@@ -28,6 +30,7 @@ pub async fn prepare(plane: &ControlPlane) {
                "rules": [{"apiGroups": [""], "resources": ["configmaps", "namespaces"], "verbs": verbs}]}),
         json!({"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": {"name": "builder"},
                "roleRef": role, "subjects": [account]}),
+        impersonation,
     ] {
         let resource = crate::support::resource_of(object["kind"].as_str().unwrap());
         let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {

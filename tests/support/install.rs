@@ -19,7 +19,18 @@ use super::sandbox::{documents, resource_of};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The ClusterRole by which the controller acts as the service accounts of a namespace that it is bound in.
-pub const IMPERSONATOR: &str = "drydock-impersonator";
+const IMPERSONATOR: &str = "drydock-impersonator";
+
+/// What an administrator makes in each namespace with Blueprints of the driver `objects`: without it, the controller may act
+/// as nobody there.
+pub fn impersonation() -> Value {
+    let (namespace, name) = CONTROLLER_ACCOUNT;
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": IMPERSONATOR},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": IMPERSONATOR},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+    })
+}
 
 /// Installs it, and waits until it is in effect: the kinds are served, the policies bite, and the controller's account has
 /// credentials.

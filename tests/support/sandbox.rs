@@ -21,9 +21,8 @@ use serde_json::{Value, json};
 
 use super::controller::ControllerProcess;
 use super::controlplane::{ControlPlane, Identity};
-use super::credentials::CONTROLLER_ACCOUNT;
 use super::history::{History, Soon};
-use super::install::IMPERSONATOR;
+use super::install::impersonation;
 
 /// How long a story waits for what must happen at once, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -71,16 +70,9 @@ impl<'a> Sandbox<'a> {
         sandbox
     }
 
-    /// What an administrator does for each namespace with Blueprints of the driver `objects`: without it, the controller may
-    /// act as nobody there.
+    /// See `impersonation`.
     pub async fn let_the_controller_impersonate(&self) {
-        let (namespace, name) = CONTROLLER_ACCOUNT;
-        let binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": IMPERSONATOR},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": IMPERSONATOR},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
-        });
-        self.apply(Identity::Admin, &binding.to_string()).await;
+        self.apply(Identity::Admin, &impersonation().to_string()).await;
         self.allowed(Identity::Controller, "impersonate", "", "serviceaccounts").await;
     }
 
