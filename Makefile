@@ -61,6 +61,10 @@ crds: ## Write crds/, and the chart's copy, from the types in src/api
 install: ## Write install.yaml from charts/drydock
 	tools/chart/render >install.yaml.new && mv install.yaml.new install.yaml
 
+.PHONY: image
+image: ## Build the image as an OCI archive from a static binary, and check it; TAG=… SOURCE=… BINARY=…; needs buildah and musl-tools
+	@tools/image/build
+
 .PHONY: controlplane
 controlplane: programs ## Start a real control plane without Drydock, and say how to use it; ^C ends it
 	@cargo run --quiet --example dev -- controlplane
