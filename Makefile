@@ -51,6 +51,12 @@ lint: ## Check format, lints, documentation and generated files
 	diff -r crds "$$fresh" || { echo 'crds/ is not what the types in src/api say: run make crds' >&2; exit 1; }
 	@diff -r crds charts/drydock/files/crds || { echo 'the chart has other CRDs than crds/: run make crds' >&2; exit 1; }
 	@tools/chart/render | diff install.yaml - || { echo 'install.yaml is not what charts/drydock says: run make install' >&2; exit 1; }
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check licenses bans sources; \
+	else echo 'SKIPPED: licences, bans and sources of the crates are not checked (cargo install --locked cargo-deny)' >&2; fi
+
+.PHONY: advisories
+advisories: ## Check the crates for known vulnerabilities; needs cargo-deny, and the advisory database from the network
+	cargo deny check advisories
 
 .PHONY: crds
 crds: ## Write crds/, and the chart's copy, from the types in src/api
@@ -60,6 +66,10 @@ crds: ## Write crds/, and the chart's copy, from the types in src/api
 .PHONY: install
 install: ## Write install.yaml from charts/drydock
 	tools/chart/render >install.yaml.new && mv install.yaml.new install.yaml
+
+.PHONY: image
+image: ## Build the image as an OCI archive from a static binary, and check it; TAG=… SOURCE=… BINARY=…; needs buildah and musl-tools
+	@tools/image/build
 
 .PHONY: controlplane
 controlplane: programs ## Start a real control plane without Drydock, and say how to use it; ^C ends it

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ci;
 mod effects;
 mod objects;
 mod on_time;
@@ -20,6 +21,8 @@ mod activation;
 mod as_kubectl_sees_it;
 mod blueprints_side_by_side;
 mod blueprints_that_go;
+mod ci_pipelines;
+mod ci_with_lease;
 mod edits_of_an_end;
 mod election;
 mod events;
