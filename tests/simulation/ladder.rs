@@ -179,7 +179,10 @@ pub fn enough_is_ready(now: &Now, blueprint: &Blueprint) -> Verdict {
         return Ok(());
     }
     let flavour = matching::default_flavour(&blueprint.spec.resource);
-    let ready = mine(now, blueprint).filter(|r| pool::bucket(r) == pool::Bucket::Idle && r.spec.parameters == flavour);
+    // Where flavours are no longer told apart, whatever was built with one is as good as any.
+    let alike = blueprint.spec.resource.parameters.is_empty();
+    let is_of_it = |r: &Resource| alike || r.spec.parameters == flavour;
+    let ready = mine(now, blueprint).filter(|r| pool::bucket(r) == pool::Bucket::Idle && is_of_it(r));
     match vacant(now, blueprint, |_| true) {
         Some(slot) if (ready.count() as i64) < wanted => {
             let what = format!("fewer are ready than limits.minReady, {wanted}, and the slot {slot} is vacant");
