@@ -3,7 +3,7 @@
 
 use crate::{
     actors::People,
-    checks::Checks,
+    checks::{Checks, Wrong},
     faults::{Faults, Rates},
     journal::{Journal, What},
     random::Chance,
@@ -134,6 +134,9 @@ async fn run(plan: &Plan) -> Outcome {
             tokio::time::sleep(people.pause()).await;
             people.act(&clocks);
             wrong = checks.catch_up();
+            if clocks.goes_round() {
+                break;
+            }
         }
     }
     faults.stop();
@@ -144,6 +147,10 @@ async fn run(plan: &Plan) -> Outcome {
         wrong = rest::comes_to_rest(&server, &mut checks, plan.scene.map_or(rest::PATIENCE, |_| stage::PATIENCE)).await;
     }
     tasks.abort_all();
+    if clocks.goes_round() {
+        let what = "a controller went round without end, in one instant".to_owned();
+        wrong = Some(Wrong { what, uids: Vec::new() });
+    }
     let wrong = wrong.map(|wrong| wrong.tell(&journal, &clocks));
     let versions = server.newest() - 100;
     Outcome { wrong, hash: journal.hash(), versions, crashes: crashes.load(Ordering::Relaxed), in_vain }

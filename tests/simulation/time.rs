@@ -17,11 +17,18 @@ use tokio::time::Instant;
 /// The time at which every run begins.
 const BEGINNING: i64 = 1_780_000_000;
 
+/// So often may the controllers read the clock in one instant. Whoever goes round without end reads it without end, and time,
+/// which is paused while anybody can go on, never comes to the next.
+const MOST_READINGS: u32 = 200_000;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Clocks {
     began: Instant,
     wall: Mutex<Wall>,
+    /// The instant of the last reading, and how many there were in it.
+    read: Mutex<(Duration, u32)>,
+    goes_round: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +43,33 @@ struct Wall {
 impl Clocks {
     /// They start now.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { began: Instant::now(), wall: Mutex::default() })
+        Arc::new(Self {
+            began: Instant::now(),
+            wall: Mutex::default(),
+            read: Mutex::default(),
+            goes_round: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether a controller went round without end, and was stopped.
+    pub fn goes_round(&self) -> bool {
+        self.goes_round.load(Ordering::Relaxed)
+    }
+
+    /// A controller reads the clock. Panics where it goes round, so that the run goes on and tells.
+    fn reading(&self) {
+        let elapsed = self.elapsed();
+        let mut read = self.read.lock().unwrap();
+        if read.0 != elapsed {
+            *read = (elapsed, 0);
+        }
+        read.1 += 1;
+        if read.1 > MOST_READINGS {
+            *read = (elapsed, 0);
+            drop(read);
+            self.goes_round.store(true, Ordering::Relaxed);
+            panic!("a controller goes round without end");
+        }
     }
 
     /// How long the run has lasted.
@@ -104,6 +137,7 @@ pub struct ControllerClock {
 
 impl Clock for ControllerClock {
     fn now(&self) -> MicroTime {
+        self.clocks.reading();
         (self.clocks.wall() + SignedDuration::try_from(self.ahead).unwrap()).into()
     }
 

@@ -29,7 +29,9 @@ impl Index {
     fn reuse_or_build(&mut self, key: &ObjectKey, now: MicroTime) {
         let Some(lease) = self.leases.get(key).cloned() else { return };
         let Some(waiter) = self.waiters.get(key) else { return };
-        if waiter.offered.is_some() || self.is_claimed(&lease) {
+        // Its time may be up, and its own pass, which takes it out of the queues, still to come: what is ordered for it now
+        // would not be made, and be ordered again, without end.
+        if waiter.offered.is_some() || self.is_claimed(&lease) || !queue::waits(&lease, now) {
             return;
         }
         let queues: Vec<_> = waiter.queues.iter().map(|queued| queued.blueprint.clone()).collect();

@@ -688,3 +688,22 @@ fn who_was_not_admitted_is_told_when_the_blueprint_goes() {
     world.index.lose_blueprint(&gone, world.now);
     assert!(world.index.take_dirty().contains(&Key::Lease(ObjectKey::new("elsewhere", "a"))));
 }
+
+/// Between the end of its `queueTimeout` and its own pass, a lease stands in the queue still.
+#[test]
+fn nothing_is_ordered_for_whom_it_would_not_be_made() {
+    let mut world = World::new(3);
+    world.pool("pool", Limits { max_resources: Some(1), ..Limits::default() }, "a");
+    world.settle();
+    let spec = LeaseSpec {
+        resource_type: "host".into(),
+        queue_timeout: Some(crate::api::Duration::from_secs(5)),
+        ..LeaseSpec::default()
+    };
+    world.ask("a", spec);
+    assert_eq!(world.index.blueprints[&key("pool")].orders.len(), 1);
+    world.now = world.now.after(crate::api::Duration::from_secs(6));
+    world.blueprint_pass(&key("pool"));
+    assert!(world.resources.is_empty());
+    assert!(world.index.blueprints[&key("pool")].orders.is_empty(), "what was not made is ordered again");
+}
