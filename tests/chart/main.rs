@@ -16,5 +16,6 @@ mod one_team;
 mod only_the_owner;
 mod ordinary_user;
 mod switches;
+mod upgrade;
 mod variants;
 mod wrong_values;
