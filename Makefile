@@ -36,6 +36,11 @@ chaos: programs ## Kill and pause controllers, kube-apiserver and etcd for MINUT
 deliberate-bugs: ## Make bugs on purpose, one at a time (BUG=part of a name), and see the simulation catch each
 	cargo test --profile simulate --features deliberate-bugs --test simulation -- --ignored --nocapture bugs
 
+.PHONY: rights
+rights: programs chart-programs ## Tell the stories, and see that the controller has no right that it did not use
+	@logs=$$(mktemp -d); trap 'rm -rf "$$logs"' EXIT; export DRYDOCK_AUDIT=$$logs; \
+	cargo test --test stories && cargo test --test chart -- --ignored --exact rights::the_controller_has_no_right_that_it_does_not_use
+
 .PHONY: coverage
 coverage: ## Measure the lines and branches of ROOM=src/lifecycle that tables and simulation reach; needs rustc's llvm-tools
 	@tools/coverage/measure $(or $(ROOM),src/lifecycle)

@@ -15,6 +15,7 @@ mod life_of_a_release;
 mod one_team;
 mod only_the_owner;
 mod ordinary_user;
+mod rights;
 mod switches;
 mod upgrade;
 mod variants;

@@ -122,6 +122,11 @@ fn alike(mut answer: Value) -> Value {
         let more = !answer["metadata"]["continue"].as_str().unwrap_or_default().is_empty();
         return json!({"kind": answer["kind"], "items": items, "more": more});
     }
+    if answer["kind"] == "Namespace" {
+        // Nobody here depends on more of it.
+        let meta = &answer["metadata"];
+        return json!({"name": meta["name"], "goes": !meta["deletionTimestamp"].is_null()});
+    }
     if let Some(meta) = answer["metadata"].as_object_mut() {
         for chance in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
             meta.remove(chance);
@@ -258,7 +263,48 @@ fn told() -> Vec<Ask> {
         ask("GET", "/apis/drydock.dev/v1alpha1/resources?fieldSelector=spec.blueprintRef.uid%3Dy", JSON, Value::Null),
     ];
     script.push(Ask { accept: METADATA, ..ask("GET", path("resources", ""), JSON, Value::Null) });
+    script.extend(scaled());
+    script.extend(namespace_that_goes());
     script
+}
+
+/// How many a Blueprint keeps ready, as `kubectl scale` and autoscalers say it.
+fn scaled() -> Vec<Ask> {
+    let (pool, scale) = (path("blueprints", "pool"), path("blueprints", "pool/scale"));
+    let replicas = |n: i64| json!({"spec": {"replicas": n}});
+    let spec = json!({"resourceType": "host", "limits": {"maxResources": 3}, "driver": {"hosts": {"inventory": [{"name": "h1"}]}}});
+    let blueprint =
+        json!({"apiVersion": "drydock.dev/v1alpha1", "kind": "Blueprint", "metadata": {"name": "pool"}, "spec": spec});
+    vec![
+        ask("GET", &scale, JSON, Value::Null),
+        ask("POST", path("blueprints", ""), JSON, blueprint),
+        ask("GET", &scale, JSON, Value::Null),
+        ask("PATCH", &scale, MERGE, replicas(2)),
+        ask("PATCH", &scale, MERGE, replicas(2)),
+        ask("GET", &scale, JSON, Value::Null),
+        ask("PATCH", &scale, MERGE, replicas(-1)),
+        ask("PATCH", &scale, MERGE, json!({"metadata": {"resourceVersion": "{old:pool}"}, "spec": {"replicas": 1}})),
+        ask("PATCH", &scale, MERGE, json!({"metadata": {"resourceVersion": "{rv:pool}"}, "spec": {"replicas": 1}})),
+        ask("GET", &pool, JSON, Value::Null),
+        ask("DELETE", &pool, JSON, Value::Null),
+    ]
+}
+
+/// Nothing new comes into a namespace that is being deleted. It stays for as long as something in it has a finalizer.
+fn namespace_that_goes() -> Vec<Ask> {
+    let goes = "/api/v1/namespaces/goes";
+    let leases = path("leases", "").replace(NAMESPACE, "goes");
+    let mut keeps_it = lease("keeps-it", json!({}));
+    keeps_it["metadata"]["finalizers"] = json!(["drydock.dev/teardown"]);
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "goes"}});
+    vec![
+        ask("POST", "/api/v1/namespaces", JSON, namespace),
+        ask("POST", &leases, JSON, keeps_it),
+        ask("DELETE", goes, JSON, Value::Null),
+        ask("POST", &leases, JSON, lease("late", json!({}))),
+        ask("GET", format!("{leases}/late"), JSON, Value::Null),
+        ask("DELETE", goes, JSON, Value::Null),
+    ]
 }
 
 /// Requests at random, about a few leases.

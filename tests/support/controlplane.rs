@@ -346,8 +346,21 @@ fn start_apiserver(
         // Many tests share one server.
         .args(["--max-requests-inflight=1600", "--max-mutating-requests-inflight=800"])
         .args(more);
+    if let Some(logs) = std::env::var_os("DRYDOCK_AUDIT") {
+        command.args(audit(folder, Path::new(&logs))?);
+    }
     let plan = Plan { name: "kube-apiserver", folder, command, outlived_by: Some(etcd), removes: None };
     Leash::start(plan).map_err(|source| Error::Run { program: "kube-apiserver".to_owned(), source })
+}
+
+/// The log of what was asked, by whom, goes to a file of its own in this folder: which rights are used (`make rights`).
+fn audit(folder: &Path, logs: &Path) -> Result<[String; 2], Error> {
+    let path = folder.join("audit.yaml");
+    let policy =
+        "{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived], rules: [{level: Metadata}]}";
+    std::fs::write(&path, policy).map_err(|source| Error::File { path: path.clone(), source })?;
+    let log = logs.join(format!("{:016x}.log", super::random()));
+    Ok([format!("--audit-policy-file={}", path.display()), format!("--audit-log-path={}", log.display())])
 }
 
 /// Without it, a Namespace is never seen gone, nor what belongs to a deleted object.

@@ -16,8 +16,12 @@ impl Server {
             Ok(wanted) => wanted,
             Err(answer) => return answer,
         };
+        let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+        if replicas < 0 {
+            return Answer::invalid("spec.replicas: must be at least 0");
+        }
         let mut body = (*blueprint).clone();
-        body["spec"]["limits"]["minReady"] = wanted["spec"]["replicas"].clone();
+        body["spec"]["limits"]["minReady"] = replicas.into();
         for field in ["uid", "resourceVersion"] {
             if let Some(given) = wanted["metadata"][field].as_str() {
                 body["metadata"][field] = given.into();
@@ -44,7 +48,9 @@ fn shown(blueprint: &Value) -> Value {
         "name": meta("name"), "namespace": meta("namespace"), "uid": meta("uid"),
         "resourceVersion": meta("resourceVersion"), "creationTimestamp": meta("creationTimestamp"),
     });
-    let spec = json!({"replicas": number("/spec/limits/minReady")});
+    // As the type has it: none is left out.
+    let replicas = number("/spec/limits/minReady");
+    let spec = if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) };
     let status = json!({"replicas": number("/status/resources/idle")});
     json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
 }
