@@ -109,7 +109,9 @@ fn lease_at_rest(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict {
     if let Some(deadline) = status.deadlines.iter().find(|d| passed(d.at)) {
         return wrong(format!("a deadline of a lease has passed: {deadline:?}, and it is {wall}"), &[id]);
     }
-    if commands::wants_pruning(&lease.spec.commands, &status.commands) {
+    // Of one that is over nobody wants anything any more.
+    let over = lease.phase() == LeasePhase::Destroyed;
+    if !over && commands::wants_pruning(&lease.spec.commands, &status.commands) {
         return wrong("the queue of a lease is nearly full, and not pruned", &[id]);
     }
     let over = matches!(lease.phase(), LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed);
