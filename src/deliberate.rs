@@ -107,6 +107,8 @@ bugs! {
     CountsTheHealthy,
     /// The youngest is served first.
     YoungestFirst,
+    /// What a list does not have any more is taken to be there still.
+    ListTakesNothing,
 }
 
 #[cfg(feature = "deliberate-bugs")]

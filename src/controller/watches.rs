@@ -2,10 +2,7 @@
 //! it was last seen to work, is told to the probes.
 
 use super::{clock, index::Index, key::ObjectKey, shell::Shell, writer::in_time};
-use crate::{
-    api::{Blueprint, Lease, MicroTime, Resource},
-    lifecycle::uid,
-};
+use crate::api::{Blueprint, Lease, MicroTime, Resource};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -83,10 +80,12 @@ impl Health {
 trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'static + kube::Resource<DynamicType = ()> {
     fn see(index: &mut Index, object: Self, now: MicroTime);
     fn lose(index: &mut Index, meta: &kube::api::ObjectMeta, now: MicroTime);
+    /// All that is known, each with its UID.
+    fn known(index: &Index) -> BTreeMap<ObjectKey, String>;
 }
 
 macro_rules! watched {
-    ($kind:ty, $see:ident, $lose:ident) => {
+    ($kind:ty, $see:ident, $lose:ident, $known:ident) => {
         impl Watched for $kind {
             fn see(index: &mut Index, object: Self, now: MicroTime) {
                 index.$see(object, now);
@@ -94,12 +93,15 @@ macro_rules! watched {
             fn lose(index: &mut Index, meta: &kube::api::ObjectMeta, now: MicroTime) {
                 index.$lose(meta, now);
             }
+            fn known(index: &Index) -> BTreeMap<ObjectKey, String> {
+                index.$known()
+            }
         }
     };
 }
-watched!(Lease, see_lease, lose_lease);
-watched!(Resource, see_resource, lose_resource);
-watched!(Blueprint, see_blueprint, lose_blueprint);
+watched!(Lease, see_lease, lose_lease, known_leases);
+watched!(Resource, see_resource, lose_resource, known_resources);
+watched!(Blueprint, see_blueprint, lose_blueprint, known_blueprints);
 
 impl Watched for Namespace {
     fn see(index: &mut Index, object: Self, now: MicroTime) {
@@ -108,6 +110,9 @@ impl Watched for Namespace {
     }
     fn lose(index: &mut Index, meta: &kube::api::ObjectMeta, now: MicroTime) {
         index.see_namespace(meta.name.as_deref().unwrap_or_default(), None, now);
+    }
+    fn known(index: &Index) -> BTreeMap<ObjectKey, String> {
+        index.known_namespaces()
     }
 }
 
@@ -150,6 +155,7 @@ where
 {
     let (shell, health) = (shell.clone(), health.clone());
     let kind = K::plural(&()).into_owned();
+    let namespace = scope.map(str::to_owned);
     let scope = scope.unwrap_or("all namespaces").to_owned();
     let name = format!("{kind} of {scope}");
     let state = State { listed: false, waived: false, says: "the first full list".into(), last_ok: shell.clock.now() };
@@ -157,9 +163,8 @@ where
     async move {
         let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
         let mut events = watcher::watcher(api.clone(), config).backoff(shell.clock.watch_back_off()).boxed();
-        // What was known when a list began, at which version; what the list then does not have is gone.
+        // What was known when a list began, under which UID; what the list then does not have is gone.
         let mut unlisted: BTreeMap<ObjectKey, String> = BTreeMap::new();
-        let mut present: BTreeMap<ObjectKey, String> = BTreeMap::new();
         loop {
             let silence = shell.clock.sleep(SILENCE);
             let event = match futures::future::select(events.next(), silence).await {
@@ -199,7 +204,15 @@ where
                 }
                 // It is about to begin: nothing has been asked yet, and nothing answered.
                 Some(Ok(Event::Init)) => {
-                    unlisted = present.clone();
+                    // From wherever it is known: what was made or read here, and gone before this watch came to show it,
+                    // would stay for ever.
+                    unlisted = shell.see(|index, _| K::known(index));
+                    if let Some(namespace) = &namespace {
+                        unlisted.retain(|key, _| *key.namespace == **namespace);
+                    }
+                    if bug!(ListTakesNothing) {
+                        unlisted.clear();
+                    }
                     continue;
                 }
                 Some(Ok(event)) => event,
@@ -219,7 +232,6 @@ where
                     let meta = kube::Resource::meta(&object).clone();
                     let key = ObjectKey::of(&meta);
                     unlisted.remove(&key);
-                    present.insert(key.clone(), uid(&meta).to_owned());
                     match object.0 {
                         Ok(object) => shell.see(|index, now| K::see(index, object, now)),
                         Err(error) => {
@@ -230,12 +242,10 @@ where
                 }
                 Event::Delete(object) => {
                     let meta = kube::Resource::meta(&object).clone();
-                    present.remove(&ObjectKey::of(&meta));
                     shell.see(|index, now| K::lose(index, &meta, now));
                 }
                 Event::InitDone => {
                     for (key, uid) in std::mem::take(&mut unlisted) {
-                        present.remove(&key);
                         let meta = identity(&key, uid);
                         shell.see(|index, now| K::lose(index, &meta, now));
                     }

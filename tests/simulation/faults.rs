@@ -80,6 +80,8 @@ pub enum Shut {
     Writes(&'static str, Kind, &'static str),
     /// Watches of this kind show nothing.
     Watch(&'static str, Kind),
+    /// What watches of this kind would show next is too old by then: they begin anew with a list.
+    Expired(&'static str, Kind),
 }
 
 /// The faults of a run, until they stop.
@@ -135,6 +137,11 @@ impl Faults {
             }
             opened.await;
         }
+    }
+
+    /// Whether what somebody's watch of this kind would show next is too old.
+    pub fn expires(&self, by: &str, kind: Kind) -> bool {
+        self.is_shut(|shut| matches!(shut, Shut::Expired(who, k) if by.starts_with(who) && *k == kind))
     }
 
     /// Whether everything works.

@@ -2,8 +2,9 @@
 //! near to one as the controllers come. With every rule kept nothing goes wrong in them.
 
 use crate::{
-    faults::Shut::{Watch, Writes},
+    faults::Shut::{Expired, Watch, Writes},
     journal::Kind::{Blueprint, Lease, Resource},
+    server::request::Verb,
     stage::{BOTH, FIRST, InVain, SECOND, Stage, webhook},
 };
 use futures::{FutureExt as _, future::BoxFuture};
@@ -271,6 +272,30 @@ pub fn no_longer_idle(stage: &Stage) -> Played<'_> {
         stage.open_all();
         stage.append(Lease, "c", json!({"id": "c2", "type": "Release"}));
         stage.until_is(Lease, "b", "Active").await
+    }
+    .boxed()
+}
+
+/// What a controller knows of from somewhere else than its watch is gone before that shows it; and the watch begins anew.
+/// Nothing else would tell it: the resource is idle, and not to be written.
+pub fn gone_before_it_is_shown(stage: &Stage) -> Played<'_> {
+    async {
+        stage.shut(Watch(SECOND, Resource));
+        let kept_ready = json!({"maxResources": 1, "leasesPerResource": 1, "minReady": 1});
+        stage.make_blueprint("pool", kept_ready, json!({}), webhook());
+        stage.until_is(Resource, SLOT, "Active").await?;
+        stage.a_while(SHOWN).await;
+        let pool = stage.one(Blueprint, "pool");
+        stage.people.to(Verb::MergePatch, Blueprint, &pool, json!({"spec": {"limits": {"minReady": 0}}}));
+        stage.a_while(SHOWN).await;
+        stage.append(Resource, SLOT, json!({"id": "c1", "type": "Release"}));
+        stage.until(Resource, SLOT, Value::is_null).await?;
+        stage.a_while(SHOWN).await;
+        stage.shut(Expired(SECOND, Resource));
+        stage.open(Watch(SECOND, Resource));
+        stage.a_while(LONG).await;
+        stage.open_all();
+        Ok(())
     }
     .boxed()
 }

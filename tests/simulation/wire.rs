@@ -218,6 +218,10 @@ impl View {
                     self.lag().await;
                     self.wire.faults.watch_is_open(&self.wire.name, self.kind).await;
                     let faults = &self.wire.faults;
+                    if faults.expires(&self.wire.name, self.kind) {
+                        self.over = true;
+                        return Some(watch::expired());
+                    }
                     self.shown = version.number;
                     if faults.happens(|r| r.cut) && self.relist_at.is_none() {
                         return None;

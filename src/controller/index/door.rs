@@ -464,6 +464,27 @@ impl Index {
         }
     }
 
+    /// The namespaces that are known.
+    pub fn known_namespaces(&self) -> BTreeMap<ObjectKey, String> {
+        let names = self.namespaces.iter().flat_map(BTreeMap::keys);
+        names.map(|name| (ObjectKey::new("", name), String::new())).collect()
+    }
+
+    /// The leases that are known, with their UIDs.
+    pub fn known_leases(&self) -> BTreeMap<ObjectKey, String> {
+        self.leases.iter().map(|(key, lease)| (key.clone(), uid(&lease.metadata).to_owned())).collect()
+    }
+
+    /// The resources that are known, with their UIDs.
+    pub fn known_resources(&self) -> BTreeMap<ObjectKey, String> {
+        self.resources.iter().map(|(key, resource)| (key.clone(), uid(&resource.metadata).to_owned())).collect()
+    }
+
+    /// The Blueprints that are known, with their UIDs.
+    pub fn known_blueprints(&self) -> BTreeMap<ObjectKey, String> {
+        self.blueprints.iter().map(|(key, pool)| (key.clone(), uid(&pool.object.metadata).to_owned())).collect()
+    }
+
     /// Namespaces may not be read: Blueprints that select them by label cannot be followed.
     pub fn namespaces_are_unreadable(&mut self) {
         self.namespaces = None;

@@ -28,6 +28,7 @@ const HELD_TWICE: Setting = scene("held_twice", scenes::held_twice);
 const A_NAMESAKE_COMES: Setting = scene("a_namesake_comes", scenes::a_namesake_comes);
 const ASKED_TO_GO_WHILE_HELD: Setting = scene("asked_to_go_while_held", scenes::asked_to_go_while_held);
 const THE_SLOT_IS_TAKEN: Setting = scene("the_slot_is_taken", scenes::the_slot_is_taken);
+const GONE_BEFORE_IT_IS_SHOWN: Setting = scene("gone_before_it_is_shown", scenes::gone_before_it_is_shown);
 const NO_LONGER_IDLE: Setting = scene("no_longer_idle", scenes::no_longer_idle);
 
 const fn chance(name: &'static str, change: Change) -> Setting {
@@ -113,4 +114,5 @@ pub const TABLE: &[Row] = &[
     inside("clocks", LostRequeue, 10, CHANCE),
     inside("limits", CountsTheHealthy, 6, RELEASED_BUT_THERE),
     inside("queue", YoungestFirst, 10, CHANCE),
+    inside("caches", ListTakesNothing, 6, GONE_BEFORE_IT_IS_SHOWN),
 ];
