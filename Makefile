@@ -76,6 +76,11 @@ install: ## Write install.yaml from charts/drydock
 image: ## Build the image as an OCI archive from a static binary, and check it; TAG=… SOURCE=… BINARY=…; needs buildah and musl-tools
 	@tools/image/build
 
+# A KUBECONFIG of the environment is not meant for tests: only one that is given here is.
+.PHONY: e2e
+e2e: ## See the chart work on a node, which this starts as root; or with KUBECONFIG=… IMAGE=… on a cluster that there is
+	@CLUSTER='$(if $(filter command,$(origin KUBECONFIG)),$(KUBECONFIG))' IMAGE='$(IMAGE)' NEXT_IMAGE='$(NEXT_IMAGE)' tools/node/e2e
+
 .PHONY: controlplane
 controlplane: programs ## Start a real control plane without Drydock, and say how to use it; ^C ends it
 	@cargo run --quiet --example dev -- controlplane

@@ -1,7 +1,8 @@
 //! Leader election by a coordination Lease: it saves the work of a second controller. Nothing depends on it: two that both
 //! take themselves for elected are as safe as one (design.md, 1).
 
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 use std::time::Duration;
 use tokio::{sync::watch, task::JoinHandle};
@@ -22,9 +23,28 @@ pub struct Elected {
 /// How long to wait before the election is tried again that could not begin, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
+/// How often one that stands by looks whether the election was given up: the manager itself sleeps until the end of the term
+/// that it has seen.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// This process, as it stands by.
+pub struct Candidate {
+    client: Client,
+    namespace: String,
+    identity: String,
+    manager: LeaseManager,
+}
+
 /// Ends when this process can take part in the election: an API server that is away, or has just come back and does not know
 /// yet who may do what, is waited for, as every watch waits for it.
-pub async fn stand(client: Client, namespace: &str, identity: &str) -> LeaseManager {
+pub async fn stand(client: Client, namespace: String, identity: &str) -> Candidate {
+    let manager = manager(&client, &namespace, identity).await;
+    tracing::info!(namespace, lease = NAME, identity, "standing by for election");
+    Candidate { client, namespace, identity: identity.to_owned(), manager }
+}
+
+/// A manager that has not looked at the election yet.
+async fn manager(client: &Client, namespace: &str, identity: &str) -> LeaseManager {
     let mut pause = AGAIN.0;
     loop {
         let manager = LeaseManagerBuilder::new(client.clone(), NAME)
@@ -35,10 +55,7 @@ pub async fn stand(client: Client, namespace: &str, identity: &str) -> LeaseMana
             .build()
             .await;
         match manager {
-            Ok(manager) => {
-                tracing::info!(namespace, lease = NAME, identity, "standing by for election");
-                return manager;
-            }
+            Ok(manager) => return manager,
             Err(error) => tracing::warn!(%error, namespace, lease = NAME, "no election yet, tried again in {pause:?}"),
         }
         tokio::time::sleep(pause).await;
@@ -46,15 +63,43 @@ pub async fn stand(client: Client, namespace: &str, identity: &str) -> LeaseMana
     }
 }
 
-/// Ends when this process is elected.
-///
-/// # Errors
-/// Where the election has ended, in words.
-pub async fn elected(manager: LeaseManager, identity: &str) -> Result<Elected, String> {
-    let (mut state, renewal) = manager.watch().await;
-    state.wait_for(|elected| *elected).await.map_err(|_| "the election ended".to_owned())?;
-    tracing::info!(identity, "elected");
-    Ok(Elected { state, renewal })
+impl Candidate {
+    /// Ends when this process is elected.
+    pub async fn elected(mut self) -> Elected {
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.manager.changed() => match changed {
+                    Ok(true) => break,
+                    Ok(false) => continue,
+                    Err(error) => {
+                        tracing::warn!(%error, namespace = self.namespace, lease = NAME, "no election yet");
+                        tokio::time::sleep(AGAIN.0).await;
+                    }
+                },
+                () = self.given_up() => {}
+            }
+            // What it knew of the term is no longer so. Where it was cut off just as it won, a new one sees that.
+            self.manager = manager(&self.client, &self.namespace, &self.identity).await;
+        }
+        tracing::info!(identity = self.identity, "elected");
+        let (state, renewal) = self.manager.watch().await;
+        Elected { state, renewal }
+    }
+
+    /// Ends when nobody is elected.
+    async fn given_up(&self) {
+        let terms: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let term = terms.get_opt(NAME).await;
+            if let Ok(Some(term)) = term
+                && term.spec.is_none_or(|term| term.holder_identity.is_none())
+            {
+                return;
+            }
+        }
+    }
 }
 
 /// How long giving it up may take; after that the next is elected when the present term ends.

@@ -63,9 +63,6 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The election could not be taken part in.
-    #[error("leader election: {0}")]
-    Election(String),
     /// Somebody else was elected; this process ends, and is started again as one that stands by.
     #[error("another controller was elected; this one ends")]
     Deposed,
@@ -173,9 +170,9 @@ async fn control(
     let work = async {
         if options.leader_elect {
             let namespace = options.leader_election_namespace.clone().unwrap_or(default_namespace);
-            let candidate = leader::stand(client, &namespace, instance).await;
+            let candidate = leader::stand(client, namespace, instance).await;
             standing_by.store(true, Ordering::Relaxed);
-            let won = leader::elected(candidate, instance).await.map_err(Error::Election)?;
+            let won = candidate.elected().await;
             standing_by.store(false, Ordering::Relaxed);
             let _ = elected.set(won);
         }

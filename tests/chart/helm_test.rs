@@ -32,6 +32,12 @@ async fn helms_test_leases_something_and_gives_it_back() {
     hooks.sort_by_key(weight);
     let pod = hooks.pop().unwrap();
     assert_eq!(pod["kind"], "Pod", "it comes last: {}", get(&rendered, "Pod/drydock-test"));
+    let goes = |object: &Value| object["metadata"]["annotations"]["helm.sh/hook-delete-policy"].clone();
+    assert!(
+        hooks.iter().all(|object| goes(object) == "before-hook-creation,hook-succeeded"),
+        "they go with its success"
+    );
+    assert_eq!(goes(&pod), "before-hook-creation", "`helm test --logs` reads what it said after its end");
     install::apply_with(plane, hooks, &["--server-side"]).await.unwrap();
 
     let kubeconfig = kubeconfig_of(plane, "drydock-test").await;

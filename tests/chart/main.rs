@@ -5,8 +5,8 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+use support::helm;
 
-mod helm;
 mod helm_test;
 
 mod argocd;

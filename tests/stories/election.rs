@@ -5,7 +5,7 @@ use crate::{
     told::{apply, asked_until, holds_throughout, hosts, lease},
 };
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The coordination Lease is one for all controllers of a control plane: this is the only story that elects.
 #[tokio::test]
@@ -27,12 +27,14 @@ async fn one_of_two_is_elected_and_the_other_takes_over_when_it_is_killed_or_sto
     sandbox.wait_within(TERM, "lease/b", "served by the other", is_active).await;
     assert!(!stands_by(&two).await);
 
-    // Asked to stop: it gives the election up.
+    // Asked to stop: it gives the election up, and the other, that has seen its term begin, does not wait for the end of it.
     one.restart().await;
     assert!(stands_by(&one).await, "back again, it stands by");
     assert!(two.terminate().await.success());
+    let given_up = Instant::now();
     apply(&sandbox, &lease("c", json!({}))).await;
     sandbox.wait_within(TERM, "lease/c", "served by the first again", is_active).await;
+    assert!(given_up.elapsed() < AT_ONCE, "{:.0?}", given_up.elapsed());
     holds_throughout(&sandbox).await;
 }
 
@@ -59,6 +61,9 @@ async fn one_that_starts_while_the_api_server_is_away_waits_for_it() {
 
 /// Longer than a term of leadership, on a busy machine.
 const TERM: Duration = Duration::from_secs(60);
+
+/// Shorter than what is left of a term that was renewed just now (15 s).
+const AT_ONCE: Duration = Duration::from_secs(8);
 
 fn is_active(lease: &kube::api::DynamicObject) -> bool {
     crate::support::phase(lease) == "Active"

@@ -26,6 +26,7 @@ use tokio::sync::OnceCell;
 pub mod controller;
 pub mod controlplane;
 pub mod credentials;
+pub mod helm;
 pub mod history;
 pub mod install;
 pub mod leash;

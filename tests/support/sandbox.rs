@@ -332,35 +332,48 @@ impl<'a> Sandbox<'a> {
         is: impl Fn(Option<&DynamicObject>) -> bool,
     ) -> Option<DynamicObject> {
         let (api, name) = self.find(Identity::Admin, object).await;
-        let mut last = None;
-        let watch = async {
-            let mut versions = watch_object(api, name).backoff(Soon).boxed();
-            while let Some(version) = versions.next().await {
-                // An error is the connection's: the watch goes on by itself, within the limit.
-                let Ok(version) = version else { continue };
-                last = version;
-                if is(last.as_ref()) {
-                    return;
-                }
-            }
-        };
-        if tokio::time::timeout(limit, watch).await.is_ok() {
-            return last;
-        }
-        let present = match last {
-            Some(mut object) => {
-                object.metadata.managed_fields = None;
-                serde_yaml::to_string(&object).unwrap_or_default()
-            }
-            None => "not there".to_owned(),
-        };
-        panic!("{object} in {} is not {what} after {limit:.0?}; it is\n{present}", self.namespace)
+        watched(api, name, limit, &format!("{object} in {}", self.namespace), what, is).await
     }
 
     async fn find<'n>(&self, identity: Identity, object: &'n str) -> (Api<DynamicObject>, &'n str) {
         let (kind, name) = object.split_once('/').expect("an object is named like lease/a");
         (self.api(identity, kind).await, name)
     }
+}
+
+/// Watches one object until a condition holds, and returns it as it is then. `object` and `what` are for the message if that
+/// never happens.
+pub async fn watched(
+    api: Api<DynamicObject>,
+    name: &str,
+    limit: Duration,
+    object: &str,
+    what: &str,
+    is: impl Fn(Option<&DynamicObject>) -> bool,
+) -> Option<DynamicObject> {
+    let mut last = None;
+    let watch = async {
+        let mut versions = watch_object(api, name).backoff(Soon).boxed();
+        while let Some(version) = versions.next().await {
+            // An error is the connection's: the watch goes on by itself, within the limit.
+            let Ok(version) = version else { continue };
+            last = version;
+            if is(last.as_ref()) {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(limit, watch).await.is_ok() {
+        return last;
+    }
+    let present = match last {
+        Some(mut object) => {
+            object.metadata.managed_fields = None;
+            serde_yaml::to_string(&object).unwrap_or_default()
+        }
+        None => "not there".to_owned(),
+    };
+    panic!("{object} is not {what} after {limit:.0?}; it is\n{present}")
 }
 
 /// The phase in an object's status, or nothing.
@@ -405,9 +418,10 @@ pub fn resource_of(kind: &str) -> ApiResource {
         ("", "v1", "ConfigMap"),
         ("", "v1", "Event"),
         ("", "v1", "Namespace"),
+        ("", "v1", "Pod"),
         ("", "v1", "Secret"),
         ("", "v1", "ServiceAccount"),
-        ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
+        ("apps", "v1", "Deployment"),
         (RBAC.0, RBAC.1, "Role"),
         (RBAC.0, RBAC.1, "RoleBinding"),
         (RBAC.0, RBAC.1, "ClusterRole"),

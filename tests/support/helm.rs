@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::support::documents;
-use crate::support::leash::repository;
+use super::documents;
+use super::leash::repository;
 
 /// The Kubernetes that is rendered for, where a test does not say.
 const KUBERNETES: &str = "--kube-version=1.36.0";
