@@ -229,7 +229,8 @@ impl Cluster {
                 eprintln!("kubectl {words}: {said}");
             }
         };
-        for namespace in [CI, HERE, SYSTEM] {
+        let kinds = self.try_kubectl(&["get", "customresourcedefinitions", "-o", "name"]).await.unwrap_or_default();
+        for namespace in [CI, HERE, SYSTEM].into_iter().filter(|_| kinds.contains(".drydock.dev")) {
             run(format!("delete blueprints.drydock.dev,leases.drydock.dev --all --timeout=2m -n {namespace}")).await;
         }
         let there = self.try_kubectl(&["get", "secrets", "-n", SYSTEM, "-l", "owner=helm", "-o", "name"]).await;

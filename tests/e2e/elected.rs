@@ -14,7 +14,7 @@ use crate::upgraded::all_of;
 const TERM: Duration = Duration::from_secs(15 + 10);
 
 /// What is needed to see it, where the one before has given it up.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::from_secs(6);
 
 pub async fn and_replaced(cluster: &Cluster, release: &Release) {
     let before = release.pod().await.name_any();
