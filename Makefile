@@ -56,12 +56,11 @@ lint: ## Check format, lints, documentation and generated files
 	diff -r crds "$$fresh" || { echo 'crds/ is not what the types in src/api say: run make crds' >&2; exit 1; }
 	@diff -r crds charts/drydock/files/crds || { echo 'the chart has other CRDs than crds/: run make crds' >&2; exit 1; }
 	@tools/chart/render | diff install.yaml - || { echo 'install.yaml is not what charts/drydock says: run make install' >&2; exit 1; }
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check licenses bans sources; \
-	else echo 'SKIPPED: licences, bans and sources of the crates are not checked (cargo install --locked cargo-deny)' >&2; fi
+	tools/cargo/run deny check licenses bans sources
 
 .PHONY: advisories
-advisories: ## Check the crates for known vulnerabilities; needs cargo-deny, and the advisory database from the network
-	cargo deny check advisories
+advisories: ## Check the crates for known vulnerabilities; needs the advisory database from the network
+	tools/cargo/run deny check advisories
 
 .PHONY: crds
 crds: ## Write crds/, and the chart's copy, from the types in src/api
@@ -75,6 +74,10 @@ install: ## Write install.yaml from charts/drydock
 .PHONY: image
 image: ## Build the image as an OCI archive from a static binary, and check it; TAG=… SOURCE=… BINARY=…; needs buildah and musl-tools
 	@tools/image/build
+
+.PHONY: sbom
+sbom: ## Write the bill of materials of the binary, target/drydock.cdx.json: each crate, its version, digest and licence (CycloneDX)
+	@tools/image/sbom
 
 # A KUBECONFIG of the environment is not meant for tests: only one that is given here is.
 .PHONY: e2e
