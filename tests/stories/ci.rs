@@ -65,7 +65,10 @@ impl Machine {
 
     /// Starts a program in the folder of this repository.
     pub fn start(&self, program: &str, arguments: &[&str], more: &[(String, String)]) -> Running {
-        let mut child = Command::new(program)
+        // A shell cannot trap what was ignored when it began, and who runs tests in the background lets them ignore SIGINT.
+        let mut child = Command::new("env")
+            .arg("--default-signal=HUP,INT,TERM")
+            .arg(program)
             .args(arguments)
             .current_dir(repository(""))
             .env("PATH", &self.path)

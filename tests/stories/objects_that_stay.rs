@@ -104,6 +104,11 @@ async fn a_namespace_that_does_not_end_is_told_with_what_is_left_in_it() {
     sandbox.wait_phase("lease/a", "Destroyed").await;
     assert!(maps.get_opt("a").await.unwrap().is_none(), "what was the lease's own is gone");
 
+    // Kubernetes may take its time to say so.
+    until(&cluster(&sandbox, "namespace").await, &name, "saying what is left in it", |found| {
+        found.is_some_and(|found| condition(found, "NamespaceFinalizersRemaining").0 == "True")
+    })
+    .await;
     let is_held = |o: &DynamicObject| {
         condition(o, "TornDown") == ("False", "TearingDown") && message(o, "TornDown").contains(FOREIGN)
     };
