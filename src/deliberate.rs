@@ -107,6 +107,8 @@ bugs! {
     CountsTheHealthy,
     /// The youngest is served first.
     YoungestFirst,
+    /// The emptiest where the fullest is wanted, and the other way round.
+    PlacesOtherwise,
     /// What a list does not have any more is taken to be there still.
     ListTakesNothing,
 }

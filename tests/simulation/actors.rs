@@ -233,7 +233,7 @@ impl People {
         self.ask(Verb::Create, kind, namespace, None, object);
     }
 
-    fn make_lease(&mut self, clocks: &Clocks) {
+    pub(crate) fn make_lease(&mut self, clocks: &Clocks) {
         let c = self.chance.clone();
         let mut spec = json!({"resourceType": if c.permille(960) { "host" } else { "boat" }});
         if c.permille(700) {

@@ -3,6 +3,7 @@
 //! the world that nobody holds; and then nothing is written any more.
 
 use crate::{
+    actors::People,
     checks::{Checks, Now, Verdict, Wrong, wrong},
     habits,
     journal::What,
@@ -25,6 +26,22 @@ pub const PATIENCE: Duration = Duration::from_secs(48 * 3600);
 
 /// How late a deadline may be honoured.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
+
+/// How many come when all is at rest.
+const NEWCOMERS: usize = 12;
+
+/// When all is at rest some more come, one after the other: they are served as if nothing had ever gone wrong, and the system
+/// comes to rest again.
+pub async fn serves_newcomers(server: &Server, checks: &mut Checks, people: &mut People) -> Option<Wrong> {
+    for _ in 0..NEWCOMERS {
+        people.make_lease(&server.clocks);
+        tokio::time::sleep(people.pause() * 2).await;
+        if let Some(wrong) = checks.catch_up() {
+            return Some(wrong);
+        }
+    }
+    comes_to_rest(server, checks, PATIENCE).await
+}
 
 /// Waits until the system is silent, and looks at what it has come to.
 pub async fn comes_to_rest(server: &Server, checks: &mut Checks, patience: Duration) -> Option<Wrong> {

@@ -146,6 +146,10 @@ async fn run(plan: &Plan) -> Outcome {
     if wrong.is_none() {
         wrong = rest::comes_to_rest(&server, &mut checks, plan.scene.map_or(rest::PATIENCE, |_| stage::PATIENCE)).await;
     }
+    if wrong.is_none() && plan.scene.is_none() {
+        journal.add(&"run".into(), What::Note("all is at rest; some more come".into()));
+        wrong = rest::serves_newcomers(&server, &mut checks, &mut people).await;
+    }
     tasks.abort_all();
     if clocks.goes_round() {
         let what = "a controller went round without end, in one instant".to_owned();

@@ -97,7 +97,8 @@ impl Index {
             // Those that are offered to it count, too: or several that come at once would find it as empty as the first.
             let filled = resource.claims().len() + self.offers.get(key).map_or(0, Vec::len);
             let filled = i64::try_from(filled).unwrap_or(0);
-            let score = if pool.object.spec.placement == Placement::Pack { -filled } else { filled };
+            let pack = (pool.object.spec.placement == Placement::Pack) != bug!(PlacesOtherwise);
+            let score = if pack { -filled } else { filled };
             // What is out of date comes last.
             let score = score + if Self::is_outdated(resource, pool) { LAST } else { 0 };
             (self.room(key, resource, pool) > 0).then(|| (blueprint.clone(), score))

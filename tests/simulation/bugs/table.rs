@@ -114,5 +114,6 @@ pub const TABLE: &[Row] = &[
     inside("clocks", LostRequeue, 10, CHANCE),
     inside("limits", CountsTheHealthy, 6, RELEASED_BUT_THERE),
     inside("queue", YoungestFirst, 10, CHANCE),
+    inside("queue", PlacesOtherwise, 10, CHANCE),
     inside("caches", ListTakesNothing, 6, GONE_BEFORE_IT_IS_SHOWN),
 ];

@@ -5,6 +5,7 @@ mod causes;
 mod commands;
 mod drivers;
 mod lease;
+mod placement;
 mod pools;
 mod queue;
 mod resource;
@@ -119,6 +120,8 @@ pub struct Now {
     pub fair: bool,
     /// Who was passed over in it, a moment ago.
     pub overtaken: Vec<queue::Overtaken>,
+    /// Who is where.
+    pub placements: placement::Placements,
 }
 
 /// See the module.
@@ -147,6 +150,7 @@ impl Now {
         (self.latest, self.at, self.wall) = (entry.latest, entry.at, entry.wall);
         (self.knew, self.by) = (entry.knew.clone(), Some(entry.by.clone()));
         self.nobody_is_overtaken()?;
+        self.everybody_is_placed()?;
         match &entry.what {
             What::Wrote(version) => self.wrote(version, &entry.by),
             What::Called { kind, work } => self.called(*kind, work),
@@ -185,6 +189,7 @@ impl Now {
                 let id = uid(&new.metadata).to_owned();
                 let old = self.leases.get(&id).cloned();
                 self.known_leases.insert(id.clone());
+                self.note_change(&id);
                 if old.as_ref().is_none_or(|old| old.spec.heartbeat != new.spec.heartbeat) {
                     self.beats.insert(id.clone(), (self.at, self.wall));
                 }
@@ -216,6 +221,7 @@ impl Now {
                     _ => {}
                 }
                 self.count(old.as_deref(), &new, version.number);
+                self.note_change(&id);
                 match version.change {
                     Change::Deleted => {
                         self.resource_gone(&new)?;

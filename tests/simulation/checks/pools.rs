@@ -55,7 +55,7 @@ impl Now {
         }
     }
 
-    fn siblings<'a>(&'a self, of: &'a Resource) -> impl Iterator<Item = &'a Resource> {
+    pub(super) fn siblings<'a>(&'a self, of: &'a Resource) -> impl Iterator<Item = &'a Resource> {
         let owner = &of.spec.blueprint_ref.uid;
         let others = self.resources.values().filter(move |r| r.spec.blueprint_ref.uid == *owner);
         others.map(|r| &**r).filter(|r| r.metadata.uid != of.metadata.uid && r.phase() != ResourcePhase::Destroyed)

@@ -102,6 +102,7 @@ impl Now {
         for claim in &granted {
             self.granted_to(old, new, claim)?;
             self.note_overtaken(new, claim);
+            self.note_placement(old, new, claim);
         }
         if after == Active && before != Active {
             self.became_active(old, new)?;
