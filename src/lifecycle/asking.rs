@@ -7,6 +7,9 @@ use crate::api::{Deadline, DeadlineName, Duration, MicroTime, step::Verdict};
 /// The default of `expiry.retryAfter`.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// Nobody is asked more often, whatever `expiry.retryAfter` says: each answer is written.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// So much of why it was declined is told: more would make the status unwritable.
 const MESSAGE: usize = 900;
 
@@ -56,7 +59,7 @@ pub fn course(
     if limit.is_some_and(|limit| limit <= now) {
         return Course::Expire;
     }
-    let retry_after = retry_after.unwrap_or(RETRY_AFTER);
+    let retry_after = retry_after.unwrap_or(RETRY_AFTER).max(SHORTEST);
     let in_limit = |at: MicroTime| limit.map_or(at, |limit| at.min(limit));
     // Whoever was asked before it came was asked about another.
     let is_of_it = |asking: &&Deadline| asking.at > now && asking.at >= in_limit(since.after(retry_after));
@@ -109,6 +112,7 @@ mod tests {
             ("nobody objects", Question::Answered(Verdict::Expire), None, None, None, Course::Expire),
             ("declined, for a minute by default", declined(), None, None, None, wait(160)),
             ("declined", declined(), None, Some(5), None, wait(105)),
+            ("declined, but not asked all the time", declined(), None, Some(0), None, wait(101)),
             ("asked again in time", open.clone(), asking(155), None, None, wait(155)),
             ("its time has come", open.clone(), asking(100), Some(5), None, Course::Ask),
             ("nobody has a say any more", Question::Nobody, asking(155), None, None, Course::Expire),

@@ -221,7 +221,7 @@ impl<'a> Pass<'a> {
             self.policy = blueprint.spec.lease.clone();
             self.policy_known = true;
             self.retry_after = blueprint.spec.expiry.as_ref().and_then(|expiry| expiry.retry_after);
-            self.teardown_timeout = blueprint.spec.resource.teardown_timeout.unwrap_or(deadline::TEARDOWN_TIMEOUT);
+            self.teardown_timeout = teardown::timeout(blueprint.spec.resource.teardown_timeout);
         }
     }
 

@@ -134,6 +134,7 @@ pub fn decide(resource: &Resource, around: &Surroundings<'_>, now: MicroTime) ->
     pass.look_at_it();
     pass.step();
     pass.grant();
+    pass.idle();
     pass.close()
 }
 
@@ -341,10 +342,19 @@ impl<'a> Pass<'a> {
         if self.phase == ResourcePhase::Pending && self.build_deadline() <= now {
             self.over(ResourcePhase::Broken, "BuildTimeout", "it was not built in time");
         }
-        if let Some(at) = self.idle_deadline().filter(|at| *at <= now && self.phase == ResourcePhase::Active)
+    }
+
+    /// The Idle clock, last of all: whoever waits for it comes first, however short the clock is. So it is not looked at in
+    /// the pass that makes the resource Active, either: it was offered to nobody by then.
+    fn idle(&mut self) {
+        let is_offered = self.resource.phase() == ResourcePhase::Active && self.phase == ResourcePhase::Active;
+        if is_offered
+            && self.reads.is_empty()
+            && let Some(at) = self.idle_deadline().filter(|at| *at <= self.now)
             && self.may_expire(Overdue { since: at, limit: None, is_new: false })
         {
             self.release("IdleTimeout", "nobody has held it for resource.idleTTL of the Blueprint");
+            self.tear_down();
         }
     }
 
@@ -406,7 +416,7 @@ impl<'a> Pass<'a> {
     }
 
     fn teardown_timeout(&self) -> crate::api::Duration {
-        self.policy.teardown_timeout.unwrap_or(deadline::TEARDOWN_TIMEOUT)
+        teardown::timeout(self.policy.teardown_timeout)
     }
 
     /// What has become of it meanwhile is told, not mended: whoever did it may have meant it. One that nobody holds, and

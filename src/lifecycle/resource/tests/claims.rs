@@ -23,7 +23,7 @@ fn r3_a_claim_is_the_lease_and_its_attempt() {
 /// R3: each condition left out in turn grants nothing.
 #[test]
 fn r3_each_condition_left_out_grants_nothing() {
-    let changes: [(&str, Happens); 15] = [
+    let changes: [(&str, Happens); 14] = [
         ("it is not built yet", |scene| *scene = Scene { candidates: scene.candidates.clone(), ..Scene::new("", "") }),
         ("it is deleted", |scene| delete(&mut scene.resource.metadata)),
         ("a Release is in the queue", |scene| scene.resource.spec.commands.push(command("c", "Release"))),
@@ -32,7 +32,6 @@ fn r3_each_condition_left_out_grants_nothing() {
             scene.resource.spec.commands.push(command("c", "Expires, after: 0s"));
         }),
         ("its end has come", |scene| scene.resource.spec.expires_at = Some(at(HOUR))),
-        ("its idle time is over", |scene| scene.blueprint.spec.resource.idle_ttl = Some("59m".parse().unwrap())),
         ("its Blueprint is suspended", |scene| scene.blueprint.spec.suspend = true),
         ("its Blueprint is deleted", |scene| delete(&mut scene.blueprint.metadata)),
         ("its Blueprint is gone", |scene| scene.sight = Sight::Gone),

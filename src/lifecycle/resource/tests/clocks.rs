@@ -11,8 +11,10 @@ fn plays(mut scene: Scene, name: DeadlineName, due: MicroTime, then: &str) {
     let early = scene.pass(just_before(due));
     assert_eq!(early.status, before, "{name:?}: nothing happens a microsecond before");
     assert_eq!(early.wake, Some(due), "{name:?}: woken at the deadline");
-    // One that expires gets no new lease in that moment.
-    scene.candidates = vec![candidate("late", 0)];
+    // One that expires gets no new lease in that moment; one that is only idle does.
+    if name != DeadlineName::Idle {
+        scene.candidates = vec![candidate("late", 0)];
+    }
     assert_eq!(short(&scene.clone().pass(due).status), then, "{name:?} at the deadline");
     assert_eq!(short(&scene.pass(due.after(crate::api::Duration::from_secs(DAY))).status), then, "{name:?} much later");
 }
@@ -95,6 +97,22 @@ fn the_time_that_nobody_holds_it() {
     plays(leased, DeadlineName::Idle, at(8 * HOUR), "Released/IdleTimeout/TearingDown");
     let for_ever = Scene::reach(State::Idle, "", "").pass(at(100 * DAY));
     assert_eq!((short(&for_ever.status).as_str(), for_ever.wake), ("Active", None));
+}
+
+/// However short it is, who waits comes first: it is offered to them when its activation is on record.
+#[test]
+fn an_idle_time_of_no_time() {
+    let mut scene = Scene::reach(State::Building, "", "resource: {idleTTL: 0s}");
+    scene.answer(StepKind::Build, done());
+    let built = scene.pass(at(10));
+    assert_eq!(short(&built.status), "Active");
+    let nobody = scene.clone().pass(at(10));
+    assert_eq!(short(&nobody.status), "Released/IdleTimeout/TearingDown");
+    scene.candidates = vec![candidate("l", 0)];
+    assert_eq!(short(&scene.pass(at(10)).status), "Active [l]");
+    scene.candidates.clear();
+    scene.leases_end();
+    assert_eq!(short(&scene.pass(at(20)).status), "Released/IdleTimeout/TearingDown", "and goes with the last of them");
 }
 
 /// Story 34: a pool at `minReady` clears the clock; one that is above it again, later, does not make it early.
