@@ -101,6 +101,8 @@ bugs! {
     ForgetsPruned,
     /// A clock runs out early.
     EarlyTimer,
+    /// What came of a step is lost where its pass began before it ended.
+    DropsReports,
     /// When to look again is lost.
     LostRequeue,
     /// What is released or broken does not count towards the limit.

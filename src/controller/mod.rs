@@ -9,6 +9,7 @@ mod http;
 mod index;
 mod key;
 mod leader;
+mod line;
 mod metrics;
 pub mod options;
 mod passes;

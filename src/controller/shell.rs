@@ -6,6 +6,7 @@ use super::{
     events::Events,
     index::Index,
     key::Key,
+    line::Line,
     metrics::Metrics,
     passes,
     steps::Steps,
@@ -19,7 +20,7 @@ use crate::{
 use futures::FutureExt as _;
 use kube::Client;
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex,
@@ -76,9 +77,8 @@ pub struct Shell {
 struct Work {
     /// Keys that a worker is busy with; true: it has become dirty meanwhile, and is gone over once more.
     busy: BTreeMap<Key, bool>,
-    /// Keys that wait for a worker, each once, in the order in which they became dirty.
-    queue: VecDeque<Key>,
-    queued: BTreeSet<Key>,
+    /// Keys that wait for a worker.
+    line: Line,
     /// Keys whose last passes failed: how often, and not again before when.
     failing: BTreeMap<Key, (u32, MicroTime)>,
 }
@@ -135,8 +135,17 @@ impl Shell {
 
     /// Every watch has seen its first full list: from now on objects are reconciled.
     pub fn start(self: &Arc<Self>) {
-        self.running.store(true, Ordering::SeqCst);
-        self.see(|index, now| index.start(now));
+        let now = self.clock.now();
+        let dirty = {
+            // In one: no pass may begin that sees an index in which nobody is offered anything yet.
+            let mut index = super::lock(&self.index);
+            index.start(now);
+            self.running.store(true, Ordering::SeqCst);
+            index.take_dirty()
+        };
+        for key in dirty {
+            self.trigger(key, false);
+        }
     }
 
     /// No pass begins any more; returns when those under way have ended.
@@ -162,10 +171,11 @@ impl Shell {
         let (answer, dirty) = {
             let mut index = super::lock(&self.index);
             let answer = change(&mut index, now);
-            (answer, index.take_dirty())
+            let dirty: Vec<_> = index.take_dirty().into_iter().map(|key| (index.is_asked(&key), key)).collect();
+            (answer, dirty)
         };
-        for key in dirty {
-            self.trigger(key);
+        for (is_asked, key) in dirty {
+            self.trigger(key, is_asked);
         }
         answer
     }
@@ -179,7 +189,7 @@ impl Shell {
     pub fn wake(self: &Arc<Self>, uid: &str) {
         let key = super::lock(&self.index).key_of(uid);
         if let Some(key) = key {
-            self.trigger(key);
+            self.trigger(key, false);
         }
     }
 
@@ -203,8 +213,9 @@ impl Shell {
         self.clock.now().after(Duration::from_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Has an object looked at: now, or once more where a worker is at it, or when its back-off is over.
-    pub fn trigger(self: &Arc<Self>, key: Key) {
+    /// Has an object looked at: now, or once more where a worker is at it, or when its back-off is over. Where all workers are
+    /// busy, those that go first do.
+    pub fn trigger(self: &Arc<Self>, key: Key, goes_first: bool) {
         if !self.is_running() {
             return;
         }
@@ -223,10 +234,7 @@ impl Shell {
             return;
         }
         if work.busy.len() >= WORKERS {
-            if work.queued.insert(key.clone()) {
-                work.queue.push_back(key);
-            }
-            return;
+            return work.line.push(key, goes_first);
         }
         work.busy.insert(key.clone(), false);
         drop(work);
@@ -283,8 +291,7 @@ impl Shell {
         if !self.is_running() {
             return None;
         }
-        let next = work.queue.pop_front()?;
-        work.queued.remove(&next);
+        let next = work.line.pop()?;
         work.busy.insert(next.clone(), false);
         Some(next)
     }
@@ -322,7 +329,7 @@ impl Shell {
             };
             for (at, key) in due {
                 self.metrics.late(clock::until(at, now));
-                self.trigger(key);
+                self.trigger(key, true);
             }
             let sleep = next.map_or(LONGEST_SLEEP, |at| clock::until(now, at).min(LONGEST_SLEEP));
             let moved = std::pin::pin!(self.deadline_moved.notified());

@@ -2,11 +2,14 @@
 
 use super::{Index, Key, ObjectKey, Pool, REMEMBERED, link, unlink};
 use crate::{
-    api::{Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase},
+    api::{Blueprint, Duration, Lease, LeasePhase, MicroTime, Resource, ResourcePhase},
     lifecycle::{conditions, deadline, is_deleting, pool, uid},
 };
 use kube::api::ObjectMeta;
 use std::{collections::BTreeMap, sync::Arc};
+
+/// A resource that is over so soon after it was built has served nobody.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// What the index keeps of an object's metadata: no `managedFields` (ten times the memory), no copy that kubectl makes.
 fn strip(meta: &mut ObjectMeta) {
@@ -24,6 +27,13 @@ fn version(meta: &ObjectMeta) -> u64 {
 /// Another object of the same name, newer than the one that is known: the end of that one was not seen.
 fn is_other(known: &ObjectMeta, seen: &ObjectMeta) -> bool {
     uid(known) != uid(seen) && version(known) < version(seen)
+}
+
+/// Whether a resource's end came as it was built: that is no end that anybody can mean, and another would fare no better.
+fn ended_at_once(resource: &Resource) -> bool {
+    let Some(status) = &resource.status else { return false };
+    let (Some(from), Some(to)) = (status.activated_at, status.released_at) else { return false };
+    conditions::true_reason(&status.conditions, "Released") == Some("Expired") && to < from.after(AT_ONCE)
 }
 
 /// A lease's ticket is the version at which it was first seen, whatever was written to it before its first status: by us,
@@ -258,11 +268,16 @@ impl Index {
 
     /// Builds that fail back off on their Blueprint: 10 s doubling to 5 m.
     fn note_build(&mut self, known: Option<&Resource>, resource: &Resource, now: MicroTime) {
+        let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) else { return };
+        let ends = |r: &Resource| matches!(r.phase(), ResourcePhase::Pending | ResourcePhase::Active);
+        if known.is_some_and(ends) && ended_at_once(resource) {
+            let why = "it was over as soon as it was built; is resource.ttl of the Blueprint too short?";
+            return self.build_failed(&key, why.to_owned(), now);
+        }
         if known.is_some_and(|known| known.phase() != ResourcePhase::Pending) {
             return;
         }
         let conditions = resource.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-        let Some(key) = self.pool_of(resource).map(|(key, _)| key.clone()) else { return };
         match resource.phase() {
             ResourcePhase::Active => {
                 if let Some(pool) = self.blueprints.get_mut(&key)
@@ -374,7 +389,8 @@ impl Index {
             |b: &Blueprint| (crate::lifecycle::has_finalizer(&b.metadata), pool::is_sound(b), pool::is_judged(b));
         let may_build = known.as_deref().is_none_or(|known| builds(known) != builds(&blueprint));
         self.dirty.push(Key::Blueprint(key.clone()));
-        let recorded = deadline::build_put_off(blueprint.status.as_ref().and_then(|s| s.next_build_at), now);
+        let put_off = |b: Option<&Blueprint>| b.and_then(|b| b.status.as_ref()?.next_build_at);
+        let recorded = deadline::build_put_off(put_off(Some(&blueprint)), now);
         let ready = |b: &Blueprint| {
             let conditions = b.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
             conditions::get(conditions, "Ready").map(|c| (c.reason.clone(), c.message.clone()))
@@ -384,8 +400,11 @@ impl Index {
             && !changed
         {
             pool.object = Arc::new(blueprint);
-            // Of two controllers the later back-off counts, and each has the same opinion of it.
-            pool.next_build_at = pool.next_build_at.max(recorded);
+            // Of two controllers the later back-off counts, and each has the same opinion of it. What stands on record
+            // unchanged says nothing new: a build may have succeeded since.
+            if put_off(known.as_deref()) != put_off(Some(&pool.object)) {
+                pool.next_build_at = pool.next_build_at.max(recorded);
+            }
             if told {
                 // Those who wait repeat it.
                 self.moved.insert(key.clone(), true);

@@ -22,12 +22,16 @@ pub use view::{Held, LeaseAround, ResourceAround};
 
 use super::key::{Key, ObjectKey};
 use crate::{
-    api::{Blueprint, Lease, MicroTime, Resource, blueprint::ResourceCounts, step::Slot},
+    api::{
+        Blueprint, Command, Lease, LeasePhase, LedgerEntry, MicroTime, Resource, blueprint::ResourceCounts, step::Slot,
+    },
     driver::Drivers,
     lifecycle::{
+        commands, is_deleting,
         matching::SharedNamespaces,
         pool::{self, SlotState},
         queue::Place,
+        uid,
     },
 };
 use std::{
@@ -207,6 +211,28 @@ impl Index {
     /// The keys that want a pass since the last call.
     pub fn take_dirty(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.dirty)
+    }
+
+    /// Whether somebody waits for the next pass of an object: it was asked for something, deleted, granted or offered.
+    pub fn is_asked(&self, key: &Key) -> bool {
+        let unconsumed = |asked: &[Command], ledger: Option<&[LedgerEntry]>| {
+            commands::unconsumed(asked, ledger.unwrap_or_default()).next().is_some()
+        };
+        match key {
+            Key::Lease(object) => self.leases.get(object).is_some_and(|lease| {
+                let is_claimed =
+                    || lease.phase() == LeasePhase::Pending && self.claimed.contains_key(uid(&lease.metadata));
+                is_deleting(&lease.metadata)
+                    || unconsumed(&lease.spec.commands, lease.status.as_ref().map(|s| &*s.commands))
+                    || is_claimed()
+            }),
+            Key::Resource(object) => self.resources.get(object).is_some_and(|resource| {
+                is_deleting(&resource.metadata)
+                    || unconsumed(&resource.spec.commands, resource.status.as_ref().map(|s| &*s.commands))
+                    || self.offers.contains_key(object)
+            }),
+            Key::Blueprint(_) => false,
+        }
     }
 
     /// Every watch has seen its first full list: from now on leases are matched. Every object wants a pass.

@@ -88,7 +88,7 @@ async fn evaluate(
         Err(error) => {
             if error == EvaluationError::TooSlow {
                 remember(shell, blueprint);
-                shell.trigger(Key::Blueprint(super::ObjectKey::of(&blueprint.metadata)));
+                shell.trigger(Key::Blueprint(super::ObjectKey::of(&blueprint.metadata)), false);
             }
             tracing::warn!(blueprint = %super::ObjectKey::of(&blueprint.metadata), "{HERE}: {error}");
             None

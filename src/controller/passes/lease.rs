@@ -87,24 +87,33 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
             let driver = driver.ok_or(PassError::NoDriver)?;
             let work = || work(order, &around, held.clone());
             let blueprint = held.as_ref().and_then(|h| h.blueprint.as_deref());
-            if driver.free_steps(blueprint, decision.status.built.as_ref()).contains(order.step.kind) {
-                let report = run_free(&driver, order, work()).await.ok_or(PassError::Unsettled)?;
-                reports.push(report);
+            let is_free = driver.free_steps(blueprint, decision.status.built.as_ref()).contains(order.step.kind);
+            let is_reported = reports.iter().any(|report| report.step == order.step);
+            if is_free && !is_reported {
+                reports.push(run_free(&driver, order, work()).await.ok_or(PassError::Unsettled)?);
                 continue;
             }
-            if (decision.status == on_record && decision.metadata.is_none()) || bug!(StepBeforeRecord) {
+            if is_free {
+                // It has failed, or goes on: that is told now, and it is tried again soon.
+                decision.wake = decision.wake.into_iter().chain([shell.soon(AGAIN)]).min();
+            } else if (decision.status == on_record && decision.metadata.is_none()) || bug!(StepBeforeRecord) {
                 let retry = shell.steps.want(shell, key, order.clone(), driver, work());
                 return Ok(decision.wake.into_iter().chain(retry).min());
             }
-        } else {
-            shell.steps.want_nothing(key);
         }
+        let is_done_with = decision.step.is_none();
         let next = (decision.status != on_record)
             .then(|| Lease { status: Some(decision.status.clone()), ..(*around.lease).clone() });
         let see = |shell: &Arc<Shell>, lease| shell.see(|index, now| index.see_lease(lease, now));
         let lose = |shell: &Arc<Shell>, lease: &Lease| shell.see(|index, now| index.lose_lease(&lease.metadata, now));
         return match carry_out(shell, &*around.lease, &decision, next, see, lose).await? {
-            Written::Stands(_) => Ok(decision.wake),
+            Written::Stands(_) => {
+                if is_done_with {
+                    // Not before: what came of a step is lost with it, and would have to be done again.
+                    shell.steps.want_nothing(key);
+                }
+                Ok(decision.wake)
+            }
             Written::Overtaken => Ok(Some(shell.soon(AGAIN))),
         };
     }

@@ -52,13 +52,13 @@ pub(in crate::controller) enum BlueprintFact {
 
 pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
     let mut offered = Vec::new();
-    let outcome = rounds(shell, key, object, &mut offered).await;
+    let outcome = AssertUnwindSafe(rounds(shell, key, object, &mut offered)).catch_unwind().await;
     shell.see(|index, now| match &outcome {
-        Ok(_) => index.settle_offers(object, &offered, now),
+        Ok(Ok(_)) => index.settle_offers(object, &offered, now),
         // Whom it was offered to is served elsewhere, where there is an elsewhere.
-        Err(_) => index.withhold(object, &offered, now),
+        Ok(Err(_)) | Err(_) => index.withhold(object, &offered, now),
     });
-    outcome
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 async fn rounds(
@@ -127,27 +127,34 @@ async fn rounds(
         if let Some(order) = &decision.step {
             let driver = around.held.driver.clone().ok_or(PassError::NoDriver)?;
             let work = || work(order, &around, &known);
-            if driver.free_steps(around.held.blueprint.as_deref(), None).contains(order.step.kind) {
-                let report = run_free(&driver, order, work()).await.ok_or(PassError::Unsettled)?;
-                if matches!(report.answer, crate::api::step::Answer::Again(_)) {
-                    return Ok(Some(now.after(crate::api::Duration::from_secs(1))));
-                }
-                reports.push(report);
+            let free = driver.free_steps(around.held.blueprint.as_deref(), None);
+            // R4c: what a lease that is gone has left is known by no record; it is free only where nothing ever has effects.
+            let is_free = free.contains(order.step.kind)
+                && (order.step.kind != StepKind::TearDownLease || free.tear_down_resource);
+            let is_reported = reports.iter().any(|report| report.step == order.step);
+            if is_free && !is_reported {
+                reports.push(run_free(&driver, order, work()).await.ok_or(PassError::Unsettled)?);
                 continue;
             }
-            if (decision.status == on_record && decision.metadata.is_none()) || bug!(ResourceStepBeforeRecord) {
+            if is_free {
+                // It has failed, or goes on: that is told now, and it is tried again soon.
+                decision.wake = decision.wake.into_iter().chain([shell.soon(AGAIN)]).min();
+            } else if (decision.status == on_record && decision.metadata.is_none()) || bug!(ResourceStepBeforeRecord) {
                 let retry = shell.steps.want(shell, key, order.clone(), driver, work());
                 return Ok(decision.wake.into_iter().chain(retry).min());
             }
-        } else {
-            shell.steps.want_nothing(key);
         }
+        let is_done_with = decision.step.is_none();
         let next = (decision.status != on_record)
             .then(|| Resource { status: Some(decision.status.clone()), ..(*resource).clone() });
         let see = |shell: &Arc<Shell>, r| shell.see(|index, now| index.see_resource(r, now));
         let lose = |shell: &Arc<Shell>, r: &Resource| shell.see(|index, now| index.lose_resource(&r.metadata, now));
         return match carry_out(shell, &*resource, &decision, next, see, lose).await? {
             Written::Stands(_) => {
+                if is_done_with {
+                    // Not before: what came of a step is lost with it, and would have to be done again.
+                    shell.steps.want_nothing(key);
+                }
                 count_grants(shell, &resource, &decision.status.claims);
                 Ok(decision.wake)
             }

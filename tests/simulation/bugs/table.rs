@@ -112,6 +112,7 @@ pub const TABLE: &[Row] = &[
     inside("clocks", EarlyTimer, 10, CHANCE),
     outside("clocks", "a clock that is ahead", |p| p.early = Duration::from_secs(2), 10, CHANCE),
     inside("clocks", LostRequeue, 10, CHANCE),
+    inside("steps", DropsReports, 10, CHANCE),
     inside("limits", CountsTheHealthy, 6, RELEASED_BUT_THERE),
     inside("queue", YoungestFirst, 10, CHANCE),
     inside("queue", PlacesOtherwise, 10, CHANCE),

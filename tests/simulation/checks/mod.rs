@@ -69,6 +69,8 @@ pub struct Now {
     pub slots: BTreeMap<String, (String, String)>,
     /// Every lease that ever was.
     pub known_leases: BTreeSet<String>,
+    /// In which version each of them came.
+    pub tickets: BTreeMap<String, u64>,
     /// Objects that went by force, or before the controller had put its finalizer on.
     pub vanished: BTreeSet<String>,
     /// Blueprints that ever had the finalizer.
@@ -100,6 +102,8 @@ pub struct Now {
     pub removed: BTreeSet<EffectKey>,
     /// Keys whose teardown was said to be done.
     pub done: BTreeSet<EffectKey>,
+    /// Which controller was told of which step that it is done.
+    pub told_done: BTreeSet<(Arc<str>, StepKind, EffectKey)>,
     /// Keys that were said to have failed for good.
     pub hopeless: BTreeSet<EffectKey>,
     /// UIDs that were written off without a teardown.
@@ -153,7 +157,10 @@ impl Now {
         self.everybody_is_placed()?;
         match &entry.what {
             What::Wrote(version) => self.wrote(version, &entry.by),
-            What::Called { kind, work } => self.called(*kind, work),
+            What::Called { kind, work } => {
+                self.is_not_done_already(&entry.by, *kind, &work.key)?;
+                self.called(*kind, work)
+            }
             What::Made(key) => self.made(key),
             What::Removed(key) => self.removed(key),
             What::Ended { kind, key, end } => {
@@ -161,6 +168,9 @@ impl Now {
                     self.hopeless.insert(key.clone());
                 }
                 let teardown = matches!(kind, StepKind::TearDownLease | StepKind::TearDownResource);
+                if *end == crate::journal::End::Done {
+                    self.told_done.insert((entry.by.clone(), *kind, key.clone()));
+                }
                 match end {
                     crate::journal::End::Done if teardown => drop(self.done.insert(key.clone())),
                     crate::journal::End::Said("FailedForGood") => drop(self.hopeless.insert(key.clone())),
@@ -189,6 +199,7 @@ impl Now {
                 let id = uid(&new.metadata).to_owned();
                 let old = self.leases.get(&id).cloned();
                 self.known_leases.insert(id.clone());
+                self.tickets.entry(id.clone()).or_insert(version.number);
                 self.note_change(&id);
                 if old.as_ref().is_none_or(|old| old.spec.heartbeat != new.spec.heartbeat) {
                     self.beats.insert(id.clone(), (self.at, self.wall));

@@ -21,12 +21,11 @@ pub struct Overtaken {
 }
 
 /// The order of api.md, 5, said once more: priority, creation, ticket, UID.
-fn place<'a>(lease: &'a Lease, policy: &LeasePolicy) -> (i32, Option<jiff::Timestamp>, u64, &'a str) {
+fn place<'a>(lease: &'a Lease, came: u64, policy: &LeasePolicy) -> (i32, Option<jiff::Timestamp>, u64, &'a str) {
     let priority = lease.spec.priority.min(policy.max_priority.unwrap_or(1000));
-    let ticket =
-        lease.status.as_ref().and_then(|s| s.queue_ticket.as_ref()).or(lease.metadata.resource_version.as_ref());
+    let ticket = lease.status.as_ref().and_then(|s| s.queue_ticket.as_ref()).and_then(|t| t.parse().ok());
     let created = lease.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    (-priority, created, ticket.and_then(|t| t.parse().ok()).unwrap_or(0), uid(&lease.metadata))
+    (-priority, created, ticket.unwrap_or(came), uid(&lease.metadata))
 }
 
 /// Who wants the same stands in one queue.
@@ -42,12 +41,14 @@ impl Now {
             return;
         };
         let Some(lease) = self.leases.get(&claim.uid) else { return };
-        let mine = place(lease, &blueprint.spec.lease);
+        // While nothing goes wrong each is seen as it comes.
+        let came = |lease: &Lease| self.tickets.get(uid(&lease.metadata)).copied().unwrap_or(0);
+        let mine = place(lease, came(lease), &blueprint.spec.lease);
         let passed_over = self.leases.values().filter(|other| {
             self.waits(uid(&other.metadata))
                 && other.metadata.namespace == lease.metadata.namespace
                 && wants(other) == wants(lease)
-                && place(other, &blueprint.spec.lease) < mine
+                && place(other, came(other), &blueprint.spec.lease) < mine
         });
         let at = self.at;
         let note = |other: &std::sync::Arc<drydock::api::Lease>| Overtaken {

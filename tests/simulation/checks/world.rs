@@ -10,6 +10,7 @@ use drydock::{
     driver::Work,
     lifecycle::{has_finalizer, uid},
 };
+use std::sync::Arc;
 
 impl Now {
     /// What must be on record before a step begins: L1, L3, L8, R4c, R8, and `built`.
@@ -56,6 +57,15 @@ impl Now {
         };
         self.books_at_teardown(kind, work)?;
         if rests { Ok(()) } else { wrong(format!("{kind:?} {key:?} does not rest on what is on record"), &ids(key)) }
+    }
+
+    /// What is done stays so: whoever was told of it does not begin anew. (A teardown may be made once more, D1.)
+    pub(super) fn is_not_done_already(&self, by: &Arc<str>, kind: StepKind, key: &EffectKey) -> Verdict {
+        let makes = matches!(kind, StepKind::Build | StepKind::Activate);
+        if makes && self.told_done.contains(&(by.clone(), kind, key.clone())) {
+            return wrong(format!("{kind:?} {key:?} was done, and is begun anew: its report was lost"), &ids(key));
+        }
+        Ok(())
     }
 
     pub(super) fn made(&mut self, key: &EffectKey) -> Verdict {
