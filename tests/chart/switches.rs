@@ -265,3 +265,32 @@ fn what_observes_it_selects_it() {
         assert!(summary.contains("{{ $") == summary.contains("}}") && rule["for"].is_string(), "{rule}");
     }
 }
+
+#[test]
+fn alerts_are_told_when_values_say_and_of_each_kind_that_nobody_looks_after() {
+    let rule = |values_of: Value, alert: &str| {
+        let rendered = values(values_of);
+        let rules = get(&rendered, "PrometheusRule/drydock")["spec"]["groups"][0]["rules"].as_array().unwrap();
+        rules.iter().find(|rule| rule["alert"] == alert).unwrap().clone()
+    };
+    // What counts is `for`; were it the range of the expression too, it would be told after twice as long.
+    let slow = json!({"prometheusRule": {"enabled": true, "after": {"queueNotMoving": "2h"}}});
+    let slow = rule(slow, "DrydockQueueNotMoving");
+    assert_eq!(slow["for"], "2h");
+    let expression = slow["expr"].as_str().unwrap();
+    assert!(expression.contains("increase(drydock_grants_total[5m])") && !expression.contains("2h"), "{expression}");
+
+    // Of series that only a controller has which has seen the kind: tests/stories say so.
+    let down = |namespaces: Value| {
+        let down =
+            rule(json!({"prometheusRule": {"enabled": true}, "watch": {"namespaces": namespaces}}), "DrydockDown");
+        down["expr"].as_str().unwrap().split(" or ").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let absent = |kind: &str, scope: &str| {
+        format!(r#"absent(drydock_watch_last_ok_timestamp_seconds{{kind="{kind}",scope="{scope}"}})"#)
+    };
+    let kinds = ["leases", "resources", "blueprints"];
+    assert_eq!(down(json!([])), kinds.map(|kind| absent(kind, "all namespaces")));
+    let two = ["a", "b"].map(|scope| kinds.map(|kind| absent(kind, scope))).concat();
+    assert_eq!(down(json!(["a", "b"])), two);
+}

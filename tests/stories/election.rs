@@ -20,6 +20,12 @@ async fn one_of_two_is_elected_and_the_other_takes_over_when_it_is_killed_or_sto
     let mut two = sandbox.controller_for(&[], &elect).await;
     assert!(stands_by(&two).await, "the second stands by");
     assert!(!stands_by(&one).await, "the first does the work");
+    // An alert asks whether any has this, and with it whether anybody is elected.
+    let has_seen = async |controller: &ControllerProcess| {
+        let (_, text) = controller.get("/metrics").await;
+        text.contains(r#"drydock_watch_last_ok_timestamp_seconds{kind="leases""#)
+    };
+    assert!(has_seen(&one).await && !has_seen(&two).await);
 
     // Killed: its term has to end first.
     one.kill9().await;
@@ -53,6 +59,8 @@ async fn one_that_starts_while_the_api_server_is_away_waits_for_it() {
         controller.log().contains("no election yet")
     };
     asked_until("whether it has tried in vain", in_vain).await;
+    let (_, text) = controller.get("/metrics").await;
+    assert!(text.contains("drydock_") && !text.contains("drydock_watch_last_ok_timestamp_seconds{"), "{text}");
     plane.come_back(Server::ApiServer).await.expect("it comes back");
     controller.ready().await;
     drop(controller);

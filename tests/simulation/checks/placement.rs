@@ -51,8 +51,7 @@ impl Now {
             return;
         }
         let came = self.placements.came.get(&claim.uid).copied().unwrap_or_default();
-        let rested =
-            |r: &Resource| self.placements.changed.get(uid(&r.metadata)).is_some_and(|at| *at + MOMENT < came);
+        let rested = |r: &Resource| self.placements.changed.get(uid(&r.metadata)).is_some_and(|at| *at + MOMENT < came);
         if !rested(old) || !self.could_be_had(old, blueprint, lease) {
             return;
         }
