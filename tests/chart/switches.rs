@@ -62,6 +62,19 @@ fn no_role_has_a_wildcard_and_none_for_people_writes_a_status() {
 }
 
 #[test]
+fn the_namespace_of_the_release_is_shared() {
+    for (listed, flag) in [
+        (json!([]), "drydock-system"),
+        (json!(["pools"]), "drydock-system,pools"),
+        (json!(["pools", "drydock-system"]), "drydock-system,pools"),
+        (json!(["pools", "*"]), "*"),
+    ] {
+        let flag = format!("--shared-namespaces={flag}");
+        assert!(has_flag(&values(json!({"sharedNamespaces": listed})), &flag), "{listed}");
+    }
+}
+
+#[test]
 fn the_pod_is_as_restricted_as_pods_can_be() {
     for values_of in [json!({}), json!({"runAsUser": null, "replicas": 3})] {
         let rendered = values(values_of.clone());

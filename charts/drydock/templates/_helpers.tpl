@@ -24,6 +24,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}{{ end }}
 {{- end }}
 
+{{/* Whose Blueprints serve others without being named: those of the release's namespace always. */}}
+{{- define "drydock.shared-namespaces" -}}
+{{- if has "*" .Values.sharedNamespaces }}*{{ else }}{{ prepend .Values.sharedNamespaces .Release.Namespace | uniq | join "," }}{{ end }}
+{{- end }}
+
 {{/* As a list of subjects. */}}
 {{- define "drydock.subjects" -}}
 - {kind: ServiceAccount, name: {{ include "drydock.account" . }}, namespace: {{ .Release.Namespace }}}
