@@ -59,7 +59,7 @@ async fn a_controller_of_two_namespaces_needs_no_right_beyond_them() {
     assert!(ci.try_get("configmap/env--0").await.is_some());
     let told = |l: &kube::api::DynamicObject| {
         let conditions = l.data["status"]["conditions"].to_string();
-        conditions.contains("cannot impersonate") && conditions.contains("drydock-impersonator")
+        conditions.contains("cannot impersonate") && conditions.contains("impersonation.namespaces of the chart")
     };
     mine.wait_for("lease/env", "told that nobody may be impersonated", told).await;
     ci.delete(Identity::Admin, "lease/env").await;
