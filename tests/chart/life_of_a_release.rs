@@ -108,6 +108,10 @@ fn what_is_said_at_the_end_fits_what_was_installed(admin: &Path) {
         ("watch.namespaces={a}", "kubectl apply -n a -f -", true),
         ("impersonation.clusterWide=true", "impersonation", false),
         ("crds.keep=false", "Uninstalling leaves", false),
+        ("crds.keep=false", "Before you uninstall:", true),
+        ("crds.keep=false", "kubectl delete crd", false),
+        ("crds.install=false", "kubectl delete crd", false),
+        ("watch.namespaces={a}", "leases.drydock.dev --all -n a\n", true),
     ] {
         let notes = notes(setting);
         assert_eq!(notes.contains(words), said, "{setting}: {notes}");
