@@ -240,6 +240,15 @@ fn a_second_release_has_names_of_its_own() {
     );
     let second = crate::support::documents(&String::from_utf8(output.stdout).unwrap());
     let first = template(&[]).unwrap();
+    // Each elects one of its own, also where both are in one namespace.
+    for (rendered, release) in [(&first, "drydock"), (&second, "team-drydock")] {
+        let election = format!("{release}-controller");
+        let container = &get(rendered, &format!("Deployment/{release}"))["spec"]["template"]["spec"]["containers"][0];
+        let arguments = container["args"].as_array().unwrap();
+        assert!(arguments.contains(&json!(format!("--leader-election-name={election}"))), "{arguments:?}");
+        let role = get(rendered, &format!("Role/{release}-leader-election"));
+        assert_eq!(role["rules"][1]["resourceNames"], json!([election]));
+    }
     assert!(second.len() > 5);
     for name in names(&second) {
         assert!(!names(&first).contains(&name), "{name}");

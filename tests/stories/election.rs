@@ -7,7 +7,7 @@ use crate::{
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// The coordination Lease is one for all controllers of a control plane: this is the only story that elects.
+/// The coordination Lease is one for all controllers of a control plane that do not name another: this is the only story that elects.
 #[tokio::test]
 async fn one_of_two_is_elected_and_the_other_takes_over_when_it_is_killed_or_stops() {
     let sandbox = Sandbox::new("election").await;
@@ -26,6 +26,16 @@ async fn one_of_two_is_elected_and_the_other_takes_over_when_it_is_killed_or_sto
         text.contains(r#"drydock_watch_last_ok_timestamp_seconds{kind="leases""#)
     };
     assert!(has_seen(&one).await && !has_seen(&two).await);
+
+    // A controller of other namespaces has an election of its own, also in the same namespace.
+    let elsewhere = Sandbox::new("election-elsewhere").await;
+    let named = [&elect[..], &["--leader-election-name", "drydock-elsewhere"]].concat();
+    // As the administrator: the chart's role allows the one name, and here is nothing to do.
+    let mut other = ControllerProcess::begin(elsewhere.plane(), Identity::Admin, &[elsewhere.namespace()], &named);
+    other.ready().await;
+    asked_until("the other is elected as well", async || !stands_by(&other).await).await;
+    assert!(!stands_by(&one).await && stands_by(&two).await);
+    drop(other);
 
     // Killed: its term has to end first.
     one.kill9().await;

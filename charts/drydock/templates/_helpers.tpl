@@ -3,6 +3,11 @@
 {{- if contains "drydock" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-drydock" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
+{{/* The coordination Lease that the controllers of this release share with no other. */}}
+{{- define "drydock.election" -}}
+{{ include "drydock.name" . }}-controller
+{{- end }}
+
 {{- define "drydock.account" -}}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "drydock.name" .) }}
 {{- else }}{{ required "serviceAccount.name: name the account that is there, or set serviceAccount.create" .Values.serviceAccount.name }}{{ end }}
