@@ -67,6 +67,19 @@ can ask for a token, too, no policy can help. */}}
 
 {{/* What only templates can say of values. */}}
 {{- define "drydock.check" -}}
+{{- $by := dict "http-address" "http" "namespaces" "watch.namespaces" "shared-namespaces" "sharedNamespaces" "log-level" "log.level" "log-format" "log.format" }}
+{{- $_ := merge $by (dict "leader-election-namespace" "" "leader-election-name" "") }}
+{{- if gt (int .Values.replicas) 1 }}{{ $_ := set $by "leader-elect" "replicas" }}{{ end }}
+{{- range .Values.extraArgs }}
+{{- $flag := first (splitList "=" .) }}
+{{- if hasKey $by (trimPrefix "--" $flag) }}
+{{- $value := get $by (trimPrefix "--" $flag) }}
+{{- fail (printf "extraArgs: %s is given by the chart already%s; take it out here" $flag (ternary (printf ", from the value %s" $value) "" (ne $value ""))) }}
+{{- end }}
+{{- end }}
+{{- if and (not .Values.rbac.create) (or .Values.impersonation.clusterWide .Values.impersonation.namespaces) }}
+{{- fail "impersonation: with rbac.create=false the chart gives no right; leave it out, and give the controller's account the verb impersonate by hand" }}
+{{- end }}
 {{- if and .Values.impersonation.clusterWide .Values.watch.namespaces }}
 {{- fail "impersonation.clusterWide: with watch.namespaces the controller has no right beyond them; list namespaces in impersonation.namespaces" }}
 {{- end }}
