@@ -32,8 +32,8 @@ async fn one_of_two_is_elected_and_the_other_takes_over_when_it_is_killed_or_sto
     let named = [&elect[..], &["--leader-election-name", "drydock-elsewhere"]].concat();
     // As the administrator: the chart's role allows the one name, and here is nothing to do.
     let mut other = ControllerProcess::begin(elsewhere.plane(), Identity::Admin, &[elsewhere.namespace()], &named);
-    other.ready().await;
-    asked_until("the other is elected as well", async || !stands_by(&other).await).await;
+    other.listens().await;
+    other.logs("every object is listed; reconciling").await;
     assert!(!stands_by(&one).await && stands_by(&two).await);
     drop(other);
 
