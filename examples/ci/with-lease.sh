@@ -24,7 +24,7 @@ set -u
 
 grace=5 # seconds that a command has, after a signal, to end by itself; CI systems wait little longer before they kill
 lease_type='' selector='' queue_timeout=30m ttl=1h namespace='' name='' give_back_only=''
-run='' said='' child='' watchdog='' signal='' code=0
+run='' owner='' said='' child='' watchdog='' signal='' code=0
 
 say() { printf 'with-lease: %s\n' "$*" >&2; }
 wrong() { say "$*; see the head of $0"; exit 64; }
@@ -108,7 +108,7 @@ manifest() {
 {
   "apiVersion": "drydock.dev/v1alpha1",
   "kind": "Lease",
-  "metadata": {"name": "$name", "labels": {"with-lease": "$run"}},
+  "metadata": {"name": "$name", "labels": {"with-lease": "$run"}, "annotations": {$owner}},
   "spec": {
     "resourceType": "$lease_type",
     "selector": {"matchLabels": {$labels}},
@@ -119,10 +119,18 @@ manifest() {
 MANIFEST
 }
 
+# Whoever the kubeconfig stands for, as an annotation.
+me() {
+  user=$(k auth whoami --request-timeout=10s -o 'jsonpath={.status.userInfo.username}') || return
+  printf '"drydock.dev/owner": "%s"' "$(printf '%s' "$user" | sed 's/["\\]/\\&/g')"
+}
+
 create() {
   answer=$(manifest | k create --request-timeout=30s -f - 2>&1)
   created=$?
   leave_if_interrupted
+  # Before Kubernetes 1.36 nothing else says who made it, where policies.ownerOnly asks for that.
+  case $owner$answer in "Error from server"*"add drydock.dev/owner"*) owner=$(me) && create && return ;; esac
   [ "$created" -eq 0 ] || fail "$answer"
   say "$answer"
 }

@@ -18,12 +18,17 @@ use super::{
 use crate::api::{Command, CommandType, Duration, Lease, LeaseSpec, Selector, lease::BlueprintName};
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time};
 
 /// Marks a lease with the request that made it: a create whose answer was lost is tried again, and finds its own.
 const REQUEST: &str = "drydock.dev/request";
+
+/// Says who made a lease. An admission policy writes it; before Kubernetes 1.36 there is none, and where policies.ownerOnly asks for
+/// it, it is for the maker to say.
+const OWNER: &str = "drydock.dev/owner";
 
 /// How often a create is tried whose answer was lost.
 const ATTEMPTS: u32 = 4;
@@ -156,16 +161,25 @@ async fn serve(
 async fn create(api: &Api<Lease>, lease: &Lease) -> Result<Lease, Error> {
     let tried = format!("lease/{}", lease.name());
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let mut lease = lease.clone();
     let mut attempt = 0;
     loop {
-        match ask(&tried, api.create(&params, lease)).await {
+        match ask(&tried, api.create(&params, &lease)).await {
             Err(Error::Refused { tried, status }) if status.is_already_exists() => {
                 let there = ask(&tried, api.get(lease.name())).await?;
-                return if request_of(&there) == request_of(lease) {
+                return if annotation(&there, REQUEST) == annotation(&lease, REQUEST) {
                     Ok(there)
                 } else {
                     Err(Error::Refused { tried, status })
                 };
+            }
+            Err(Error::Refused { tried, status }) if asks_for_owner(&status) && annotation(&lease, OWNER).is_none() => {
+                match whoami(api).await {
+                    Ok(Some(user)) => {
+                        drop(lease.metadata.annotations.get_or_insert_default().insert(OWNER.to_owned(), user))
+                    }
+                    _ => return Err(Error::Refused { tried, status }), // in its words, which say what to add
+                }
             }
             Err(error) if error.is_passing() && attempt < ATTEMPTS => {
                 tracing::debug!(%error, attempt, "creating it again");
@@ -177,8 +191,19 @@ async fn create(api: &Api<Lease>, lease: &Lease) -> Result<Lease, Error> {
     }
 }
 
-fn request_of(lease: &Lease) -> Option<&String> {
-    lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(REQUEST))
+fn asks_for_owner(status: &kube::core::Status) -> bool {
+    status.is_forbidden() && status.message.contains(&format!("add {OWNER}"))
+}
+
+/// Who one is to the API server.
+async fn whoami(api: &Api<Lease>) -> Result<Option<String>, Error> {
+    let reviews: Api<SelfSubjectReview> = Api::all(api.clone().into_client());
+    let answer = ask("who you are", reviews.create(&PostParams::default(), &SelfSubjectReview::default())).await?;
+    Ok(answer.status.and_then(|status| status.user_info).and_then(|user| user.username))
+}
+
+fn annotation<'l>(lease: &'l Lease, name: &str) -> Option<&'l String> {
+    lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(name))
 }
 
 /// Releases what was asked for and has not ended by itself.

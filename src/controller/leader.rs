@@ -7,8 +7,11 @@ use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 use std::time::Duration;
 use tokio::{sync::watch, task::JoinHandle};
 
-/// The coordination Lease.
-const NAME: &str = "drydock-controller";
+/// What is stood for: the coordination Lease. Controllers of different namespaces have different ones.
+pub struct Election {
+    pub namespace: String,
+    pub name: String,
+}
 
 /// For how long one is elected, and how long before that ends it is renewed, in seconds.
 const DURATION: u64 = 15;
@@ -30,24 +33,25 @@ const LOOK: Duration = Duration::from_secs(2);
 /// This process, as it stands by.
 pub struct Candidate {
     client: Client,
-    namespace: String,
+    election: Election,
     identity: String,
     manager: LeaseManager,
 }
 
 /// Ends when this process can take part in the election: an API server that is away, or has just come back and does not know
 /// yet who may do what, is waited for, as every watch waits for it.
-pub async fn stand(client: Client, namespace: String, identity: &str) -> Candidate {
-    let manager = manager(&client, &namespace, identity).await;
-    tracing::info!(namespace, lease = NAME, identity, "standing by for election");
-    Candidate { client, namespace, identity: identity.to_owned(), manager }
+pub async fn stand(client: Client, election: Election, identity: &str) -> Candidate {
+    let manager = manager(&client, &election, identity).await;
+    tracing::info!(namespace = election.namespace, lease = election.name, identity, "standing by for election");
+    Candidate { client, election, identity: identity.to_owned(), manager }
 }
 
 /// A manager that has not looked at the election yet.
-async fn manager(client: &Client, namespace: &str, identity: &str) -> LeaseManager {
+async fn manager(client: &Client, election: &Election, identity: &str) -> LeaseManager {
+    let Election { namespace, name } = election;
     let mut pause = AGAIN.0;
     loop {
-        let manager = LeaseManagerBuilder::new(client.clone(), NAME)
+        let manager = LeaseManagerBuilder::new(client.clone(), name)
             .with_namespace(namespace)
             .with_identity(identity)
             .with_duration(DURATION)
@@ -56,7 +60,7 @@ async fn manager(client: &Client, namespace: &str, identity: &str) -> LeaseManag
             .await;
         match manager {
             Ok(manager) => return manager,
-            Err(error) => tracing::warn!(%error, namespace, lease = NAME, "no election yet, tried again in {pause:?}"),
+            Err(error) => tracing::warn!(%error, namespace, lease = name, "no election yet, tried again in {pause:?}"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(AGAIN.1);
@@ -73,14 +77,15 @@ impl Candidate {
                     Ok(true) => break,
                     Ok(false) => continue,
                     Err(error) => {
-                        tracing::warn!(%error, namespace = self.namespace, lease = NAME, "no election yet");
+                        let Election { namespace, name } = &self.election;
+                        tracing::warn!(%error, namespace, lease = name, "no election yet");
                         tokio::time::sleep(AGAIN.0).await;
                     }
                 },
                 () = self.given_up() => {}
             }
             // What it knew of the term is no longer so. Where it was cut off just as it won, a new one sees that.
-            self.manager = manager(&self.client, &self.namespace, &self.identity).await;
+            self.manager = manager(&self.client, &self.election, &self.identity).await;
         }
         tracing::info!(identity = self.identity, "elected");
         let (state, renewal) = self.manager.watch().await;
@@ -89,10 +94,10 @@ impl Candidate {
 
     /// Ends when nobody is elected.
     async fn given_up(&self) {
-        let terms: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        let terms: Api<Lease> = Api::namespaced(self.client.clone(), &self.election.namespace);
         loop {
             tokio::time::sleep(LOOK).await;
-            let term = terms.get_opt(NAME).await;
+            let term = terms.get_opt(&self.election.name).await;
             if let Ok(Some(term)) = term
                 && term.spec.is_none_or(|term| term.holder_identity.is_none())
             {

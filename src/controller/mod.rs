@@ -171,7 +171,8 @@ async fn control(
     let work = async {
         if options.leader_elect {
             let namespace = options.leader_election_namespace.clone().unwrap_or(default_namespace);
-            let candidate = leader::stand(client, namespace, instance).await;
+            let election = leader::Election { namespace, name: options.leader_election_name.clone() };
+            let candidate = leader::stand(client, election, instance).await;
             standing_by.store(true, Ordering::Relaxed);
             let won = candidate.elected().await;
             standing_by.store(false, Ordering::Relaxed);

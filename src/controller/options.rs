@@ -24,4 +24,8 @@ pub struct Options {
     /// The namespace of the coordination Lease; default: that of the kubeconfig or service account
     #[arg(long, env = "DRYDOCK_LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
     pub leader_election_namespace: Option<String>,
+
+    /// The name of the coordination Lease: those that share it elect one among them
+    #[arg(long, env = "DRYDOCK_LEADER_ELECTION_NAME", value_name = "NAME", default_value = "drydock-controller")]
+    pub leader_election_name: String,
 }

@@ -21,9 +21,12 @@ async fn kubeconfig_of(plane: &ControlPlane, account: &str) -> std::path::PathBu
 
 #[tokio::test]
 async fn helms_test_leases_something_and_gives_it_back() {
-    let plane = shared().await;
+    leases_something_and_gives_it_back(shared().await, &template(&[]).unwrap()).await;
+}
+
+/// Runs the test of what was rendered, twice.
+pub async fn leases_something_and_gives_it_back(plane: &ControlPlane, rendered: &[Value]) {
     let _controller = ControllerProcess::start(plane, &["drydock-system"], &[]).await;
-    let rendered = template(&[]).unwrap();
     let weight = |object: &Value| -> i64 {
         object["metadata"]["annotations"]["helm.sh/hook-weight"].as_str().map_or(0, |weight| weight.parse().unwrap())
     };
@@ -31,7 +34,7 @@ async fn helms_test_leases_something_and_gives_it_back() {
     assert_eq!(hooks.len(), 5);
     hooks.sort_by_key(weight);
     let pod = hooks.pop().unwrap();
-    assert_eq!(pod["kind"], "Pod", "it comes last: {}", get(&rendered, "Pod/drydock-test"));
+    assert_eq!(pod["kind"], "Pod", "it comes last: {}", get(rendered, "Pod/drydock-test"));
     let goes = |object: &Value| object["metadata"]["annotations"]["helm.sh/hook-delete-policy"].clone();
     assert!(
         hooks.iter().all(|object| goes(object) == "before-hook-creation,hook-succeeded"),

@@ -60,7 +60,7 @@ async fn the_kinds_and_their_objects_outlive_the_release() {
 }
 
 /// What the NOTES tell to type, word by word; but for the first, which waits for Pods.
-async fn the_next_commands_lead_to_a_lease(plane: &ControlPlane, notes: &str) {
+pub async fn the_next_commands_lead_to_a_lease(plane: &ControlPlane, notes: &str) {
     let _controller = ControllerProcess::start(plane, &["default"], &[]).await;
     let (_, next) = notes.split_once("\n\nkubectl wait --for=condition=Available").unwrap();
     let (_, next) = next.split_once('\n').unwrap();
@@ -80,24 +80,28 @@ async fn the_next_commands_lead_to_a_lease(plane: &ControlPlane, notes: &str) {
     plane.run_kubectl(Identity::Admin, &["delete", "blueprints.drydock.dev", "hosts", "-n", "default"]).await.unwrap();
 }
 
-/// The NOTES, of installations that do not take place.
+/// The NOTES of an installation that does not take place.
+pub fn notes(admin: &Path, setting: &str) -> String {
+    let (chart, set) = (chart(), format!("--set={setting}"));
+    // --take-ownership: of a rendering that is there by kubectl, as of one that is not.
+    let install = [
+        "install",
+        "drydock",
+        &chart,
+        "--namespace=drydock-system",
+        "--create-namespace",
+        "--dry-run=client",
+        "--take-ownership",
+        &set,
+    ];
+    let output = helm(&install, Some(admin));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let notes = said.split_once("NOTES:");
+    notes.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr))).1.to_owned()
+}
+
 fn what_is_said_at_the_end_fits_what_was_installed(admin: &Path) {
-    let notes = |setting: &str| {
-        let (chart, set) = (chart(), format!("--set={setting}"));
-        let install = [
-            "install",
-            "drydock",
-            &chart,
-            "--namespace=drydock-system",
-            "--create-namespace",
-            "--dry-run=client",
-            &set,
-        ];
-        let output = helm(&install, Some(admin));
-        let said = String::from_utf8(output.stdout).unwrap();
-        let notes = said.split_once("NOTES:");
-        notes.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr))).1.to_owned()
-    };
+    let notes = |setting: &str| notes(admin, setting);
     let plain = notes("policies.mutating=always");
     assert!(plain.contains("deployment/drydock -n drydock-system") && plain.contains("-n default"), "{plain}");
     assert!(!plain.contains("No admission policies") && !plain.contains("MutatingAdmissionPolicy"), "{plain}");
@@ -108,6 +112,10 @@ fn what_is_said_at_the_end_fits_what_was_installed(admin: &Path) {
         ("watch.namespaces={a}", "kubectl apply -n a -f -", true),
         ("impersonation.clusterWide=true", "impersonation", false),
         ("crds.keep=false", "Uninstalling leaves", false),
+        ("crds.keep=false", "Before you uninstall:", true),
+        ("crds.keep=false", "kubectl delete crd", false),
+        ("crds.install=false", "kubectl delete crd", false),
+        ("watch.namespaces={a}", "leases.drydock.dev --all -n a\n", true),
     ] {
         let notes = notes(setting);
         assert_eq!(notes.contains(words), said, "{setting}: {notes}");

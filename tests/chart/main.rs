@@ -10,6 +10,8 @@ use support::helm;
 mod helm_test;
 
 mod argocd;
+mod by_kubectl;
+mod editors;
 mod kinds;
 mod life_of_a_release;
 mod one_team;

@@ -19,6 +19,7 @@ async fn a_controller_of_two_namespaces_needs_no_right_beyond_them() {
         "--no-hooks".to_owned(),
     ];
     let rendered = template(&set.each_ref().map(String::as_str)).unwrap();
+    an_admin_of_the_namespace_cannot_install_it(&plane, &rendered, one).await;
     install::rendered(&plane, rendered).await.unwrap();
     install::controller_account(&plane).await.unwrap();
     let mut controller = ControllerProcess::start(
@@ -59,7 +60,7 @@ async fn a_controller_of_two_namespaces_needs_no_right_beyond_them() {
     assert!(ci.try_get("configmap/env--0").await.is_some());
     let told = |l: &kube::api::DynamicObject| {
         let conditions = l.data["status"]["conditions"].to_string();
-        conditions.contains("cannot impersonate") && conditions.contains("drydock-impersonator")
+        conditions.contains("cannot impersonate") && conditions.contains("impersonation.namespaces of the chart")
     };
     mine.wait_for("lease/env", "told that nobody may be impersonated", told).await;
     ci.delete(Identity::Admin, "lease/env").await;
@@ -78,6 +79,29 @@ async fn a_controller_of_two_namespaces_needs_no_right_beyond_them() {
     assert_eq!(controller.terminate().await.code(), Some(0));
     drop((mine, ci, controller));
     plane.stop().await.unwrap();
+}
+
+/// It gives away what no role for people has, and RBAC lets nobody do that who does not have it.
+async fn an_admin_of_the_namespace_cannot_install_it(
+    plane: &ControlPlane,
+    rendered: &[serde_json::Value],
+    namespace: &str,
+) {
+    let bind = ["create", "rolebinding", "admin", "--clusterrole=admin", "--user=bob", "--namespace", namespace];
+    plane.run_kubectl(Identity::Admin, &bind).await.unwrap();
+    let may = ["auth", "can-i", "create", "roles.rbac.authorization.k8s.io", "--namespace", namespace];
+    let known = async { while plane.run_kubectl(Identity::Bob, &may).await.is_err() {} };
+    tokio::time::timeout(crate::support::sandbox::PATIENCE, known).await.expect("bob administers it");
+    let of_the_controller = |object: &&serde_json::Value| {
+        object["kind"] == "Role"
+            && object["metadata"]["namespace"] == namespace
+            && object["metadata"]["name"] == "drydock-controller"
+    };
+    let file = plane.folder().join("one-team-role.json");
+    std::fs::write(&file, rendered.iter().find(of_the_controller).unwrap().to_string()).unwrap();
+    let refused = plane.run_kubectl(Identity::Bob, &["create", "-f", &file.to_string_lossy()]).await.unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.contains("is attempting to grant RBAC permissions not currently held"), "{refused}");
 }
 
 /// A pool of ConfigMaps, and the account that makes them.

@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use crate::helm::template;
+use crate::support::controller::binary;
+use crate::support::leash::repository;
 use crate::support::{ControlPlane, Identity, Rights, Sandbox, install};
 
 /// What kubectl says, to whom it was refused.
@@ -144,4 +146,37 @@ async fn without_stamps(plane: &ControlPlane, sandbox: &Sandbox<'_>, rendered: V
     let said =
         refused(plane, Identity::Bob, &[&namespace, "delete", "leases.drydock.dev", "owned", "--wait=false"]).await;
     assert!(said.contains("only alice, who made it, may change or delete the Lease owned"), "{said}");
+    sandbox.delete(Identity::Alice, "lease/owned").await;
+
+    // What we tell people to use says it for them.
+    let controller = sandbox.controller().await;
+    let asks = [&namespace, "--type=host", "--wait", "--wait-timeout=1m", "by-the-cli"];
+    let (done, said) = run(plane, binary().as_os_str(), &[&["lease"], &asks[..]].concat()).await;
+    assert!(done, "{said}");
+    let (done, said) = run(plane, binary().as_os_str(), &["release-lease", &namespace, "--wait", "by-the-cli"]).await;
+    assert!(done, "{said}");
+    let script = repository("examples/ci/with-lease.sh");
+    let show = "kubectl get leases.drydock.dev \"$LEASE\" -o yaml";
+    let job = ["--namespace", sandbox.namespace(), "--type", "host", "by-a-script", "--", "sh", "-c"];
+    let show = format!("{show} {namespace}");
+    let (done, said) = run(plane, script.as_os_str(), &[&job[..], &[&show]].concat()).await;
+    assert!(done && said.contains("drydock.dev/owner: alice"), "{said}");
+    sandbox.wait_phase("lease/by-the-cli", "Destroyed").await;
+    sandbox.wait_gone("lease/by-a-script").await;
+    drop(controller);
+    let variant = repository("charts/drydock/ci/before-1-36-values.yaml");
+    let rendered = template(&[&format!("--values={}", variant.display())]).unwrap();
+    crate::helm_test::leases_something_and_gives_it_back(plane, &rendered).await;
+    let admin = plane.kubeconfig(Identity::Admin);
+    let notes = crate::life_of_a_release::notes(&admin, "policies.mutating=never,policies.ownerOnly=true");
+    crate::life_of_a_release::the_next_commands_lead_to_a_lease(plane, &notes).await;
+}
+
+/// Runs a program as Alice, where kubectl is; returns whether it succeeded, and what it said.
+async fn run(plane: &ControlPlane, program: &std::ffi::OsStr, arguments: &[&str]) -> (bool, String) {
+    let path = format!("{}:{}", plane.kubectl().parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).env("PATH", path).env("HOME", plane.folder());
+    let output = command.env("KUBECONFIG", plane.kubeconfig(Identity::Alice)).output().await.unwrap();
+    (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }

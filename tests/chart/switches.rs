@@ -62,6 +62,19 @@ fn no_role_has_a_wildcard_and_none_for_people_writes_a_status() {
 }
 
 #[test]
+fn the_namespace_of_the_release_is_shared() {
+    for (listed, flag) in [
+        (json!([]), "drydock-system"),
+        (json!(["pools"]), "drydock-system,pools"),
+        (json!(["pools", "drydock-system"]), "drydock-system,pools"),
+        (json!(["pools", "*"]), "*"),
+    ] {
+        let flag = format!("--shared-namespaces={flag}");
+        assert!(has_flag(&values(json!({"sharedNamespaces": listed})), &flag), "{listed}");
+    }
+}
+
+#[test]
 fn the_pod_is_as_restricted_as_pods_can_be() {
     for values_of in [json!({}), json!({"runAsUser": null, "replicas": 3})] {
         let rendered = values(values_of.clone());
@@ -196,6 +209,7 @@ fn policies_know_the_controller_by_its_account_and_those_who_break_the_glass() {
     {
         assert!(one_writer.contains(user), "{user} in {one_writer}");
     }
+    assert!(one_writer.contains("authentication.kubernetes.io/credential-id"), "{one_writer}");
     for policy in ["drydock-one-writer", "drydock-teardown", "drydock-owner"] {
         assert!(conditions(json!({}), policy).contains("'drydock:break-glass'"), "{policy}");
         assert!(!conditions(json!({"policies": {"breakGlassGroup": ""}}), policy).contains("glass"), "{policy}");
@@ -226,6 +240,15 @@ fn a_second_release_has_names_of_its_own() {
     );
     let second = crate::support::documents(&String::from_utf8(output.stdout).unwrap());
     let first = template(&[]).unwrap();
+    // Each elects one of its own, also where both are in one namespace.
+    for (rendered, release) in [(&first, "drydock"), (&second, "team-drydock")] {
+        let election = format!("{release}-controller");
+        let container = &get(rendered, &format!("Deployment/{release}"))["spec"]["template"]["spec"]["containers"][0];
+        let arguments = container["args"].as_array().unwrap();
+        assert!(arguments.contains(&json!(format!("--leader-election-name={election}"))), "{arguments:?}");
+        let role = get(rendered, &format!("Role/{release}-leader-election"));
+        assert_eq!(role["rules"][1]["resourceNames"], json!([election]));
+    }
     assert!(second.len() > 5);
     for name in names(&second) {
         assert!(!names(&first).contains(&name), "{name}");
@@ -264,4 +287,33 @@ fn what_observes_it_selects_it() {
         let summary = rule["annotations"]["summary"].as_str().unwrap();
         assert!(summary.contains("{{ $") == summary.contains("}}") && rule["for"].is_string(), "{rule}");
     }
+}
+
+#[test]
+fn alerts_are_told_when_values_say_and_of_each_kind_that_nobody_looks_after() {
+    let rule = |values_of: Value, alert: &str| {
+        let rendered = values(values_of);
+        let rules = get(&rendered, "PrometheusRule/drydock")["spec"]["groups"][0]["rules"].as_array().unwrap();
+        rules.iter().find(|rule| rule["alert"] == alert).unwrap().clone()
+    };
+    // What counts is `for`; were it the range of the expression too, it would be told after twice as long.
+    let slow = json!({"prometheusRule": {"enabled": true, "after": {"queueNotMoving": "2h"}}});
+    let slow = rule(slow, "DrydockQueueNotMoving");
+    assert_eq!(slow["for"], "2h");
+    let expression = slow["expr"].as_str().unwrap();
+    assert!(expression.contains("increase(drydock_grants_total[5m])") && !expression.contains("2h"), "{expression}");
+
+    // Of series that only a controller has which has seen the kind: tests/stories say so.
+    let down = |namespaces: Value| {
+        let down =
+            rule(json!({"prometheusRule": {"enabled": true}, "watch": {"namespaces": namespaces}}), "DrydockDown");
+        down["expr"].as_str().unwrap().split(" or ").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let absent = |kind: &str, scope: &str| {
+        format!(r#"absent(drydock_watch_last_ok_timestamp_seconds{{kind="{kind}",scope="{scope}"}})"#)
+    };
+    let kinds = ["leases", "resources", "blueprints"];
+    assert_eq!(down(json!([])), kinds.map(|kind| absent(kind, "all namespaces")));
+    let two = ["a", "b"].map(|scope| kinds.map(|kind| absent(kind, scope))).concat();
+    assert_eq!(down(json!(["a", "b"])), two);
 }

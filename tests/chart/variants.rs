@@ -171,4 +171,9 @@ fn install_yaml_has_everything_and_no_test() {
     rendered.retain(|object| !is_hook(object));
     assert_eq!(kept.iter().map(name).collect::<Vec<_>>(), rendered.iter().map(name).collect::<Vec<_>>());
     assert!(kept == rendered, "run make install");
+    // No cluster can pull it, so README puts another in its place.
+    let image =
+        get(&kept, "Deployment/drydock")["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap();
+    let readme = std::fs::read_to_string(crate::support::leash::repository("README.md")).unwrap();
+    assert!(readme.contains(&format!("sed 's#{image}#registry.example.com/")), "README has not {image}");
 }

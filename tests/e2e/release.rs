@@ -35,7 +35,9 @@ impl Release {
         let namespaces = format!("--set=impersonation.namespaces={{{HERE}}}");
         let fixed = [verb, "drydock", &chart, "--set=serviceMonitor.enabled=true", &namespaces];
         let image: Vec<&str> = image.settings.iter().map(String::as_str).collect();
-        self.run(&[&fixed[..], &image, &["--wait"], settings].concat()).await
+        // Kinds that another has installed are not helm's to install.
+        let kinds: &[&str] = if self.cluster.kinds_were_there { &["--set=crds.install=false"] } else { &[] };
+        self.run(&[&fixed[..], &image, kinds, &["--wait"], settings].concat()).await
     }
 
     /// Another verb of helm, in the release's namespace.

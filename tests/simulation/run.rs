@@ -209,6 +209,7 @@ impl Controller {
             namespaces: Vec::new(),
             leader_elect: false,
             leader_election_namespace: None,
+            leader_election_name: String::new(),
         };
         // What users' expressions say is worked out in line: threads know no virtual time.
         let drivers = Drivers::default().with(Arc::new(hosts::Hosts)).with(Arc::new(driver));

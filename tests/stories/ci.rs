@@ -96,7 +96,8 @@ impl Machine {
     }
 }
 
-fn program(path: &std::path::Path, script: &str) {
+/// Makes a program of a shell script.
+pub fn program(path: &std::path::Path, script: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -555,6 +555,7 @@ fn options(sandbox: &Sandbox<'_>) -> Options {
         namespaces: vec![sandbox.namespace().to_owned()],
         leader_elect: false,
         leader_election_namespace: None,
+        leader_election_name: String::new(),
     }
 }
 

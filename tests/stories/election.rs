@@ -7,7 +7,7 @@ use crate::{
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// The coordination Lease is one for all controllers of a control plane: this is the only story that elects.
+/// The coordination Lease is one for all controllers of a control plane that do not name another: this is the only story that elects.
 #[tokio::test]
 async fn one_of_two_is_elected_and_the_other_takes_over_when_it_is_killed_or_stops() {
     let sandbox = Sandbox::new("election").await;
@@ -20,6 +20,22 @@ async fn one_of_two_is_elected_and_the_other_takes_over_when_it_is_killed_or_sto
     let mut two = sandbox.controller_for(&[], &elect).await;
     assert!(stands_by(&two).await, "the second stands by");
     assert!(!stands_by(&one).await, "the first does the work");
+    // An alert asks whether any has this, and with it whether anybody is elected.
+    let has_seen = async |controller: &ControllerProcess| {
+        let (_, text) = controller.get("/metrics").await;
+        text.contains(r#"drydock_watch_last_ok_timestamp_seconds{kind="leases""#)
+    };
+    assert!(has_seen(&one).await && !has_seen(&two).await);
+
+    // A controller of other namespaces has an election of its own, also in the same namespace.
+    let elsewhere = Sandbox::new("election-elsewhere").await;
+    let named = [&elect[..], &["--leader-election-name", "drydock-elsewhere"]].concat();
+    // As the administrator: the chart's role allows the one name, and here is nothing to do.
+    let mut other = ControllerProcess::begin(elsewhere.plane(), Identity::Admin, &[elsewhere.namespace()], &named);
+    other.listens().await;
+    other.logs("every object is listed; reconciling").await;
+    assert!(!stands_by(&one).await && stands_by(&two).await);
+    drop(other);
 
     // Killed: its term has to end first.
     one.kill9().await;
@@ -53,6 +69,8 @@ async fn one_that_starts_while_the_api_server_is_away_waits_for_it() {
         controller.log().contains("no election yet")
     };
     asked_until("whether it has tried in vain", in_vain).await;
+    let (_, text) = controller.get("/metrics").await;
+    assert!(text.contains("drydock_") && !text.contains("drydock_watch_last_ok_timestamp_seconds{"), "{text}");
     plane.come_back(Server::ApiServer).await.expect("it comes back");
     controller.ready().await;
     drop(controller);

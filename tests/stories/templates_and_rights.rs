@@ -213,8 +213,9 @@ async fn a_namespace_that_does_not_let_the_controller_impersonate_is_told_what_t
     apply(&sandbox, &blueprint("env", json!({"templates": [map("a")]}))).await;
     apply(&sandbox, &lease("a", "env", json!({}))).await;
     let words = [
-        "cannot impersonate resource \"serviceaccounts\"",
-        "let the controller act as accounts of this namespace: bind it to the ClusterRole drydock-impersonator there",
+        "cannot impersonate", // the rest of the sentence depends on what was asked first
+        "let the controller act as accounts of this namespace: add the namespace to impersonation.namespaces of the chart, or \
+         give the controller's account the verb impersonate on serviceaccounts there",
     ];
     says(&sandbox, "blueprint/env", "Ready", "BuildFailing", &words).await;
     says(&sandbox, "lease/a", "Acquired", "BuildFailing", &words).await;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use axum::http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::credentials::{self, Credentials};
@@ -356,9 +357,12 @@ fn start_apiserver(
 /// The log of what was asked, by whom, goes to a file of its own in this folder: which rights are used (`make rights`).
 fn audit(folder: &Path, logs: &Path) -> Result<[String; 2], Error> {
     let path = folder.join("audit.yaml");
-    let policy =
-        "{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived], rules: [{level: Metadata}]}";
-    std::fs::write(&path, policy).map_err(|source| Error::File { path: path.clone(), source })?;
+    // As JSON: what begins with a brace is read as nothing else.
+    let policy = json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+        "omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}],
+    });
+    std::fs::write(&path, policy.to_string()).map_err(|source| Error::File { path: path.clone(), source })?;
     let log = logs.join(format!("{:016x}.log", super::random()));
     Ok([format!("--audit-policy-file={}", path.display()), format!("--audit-log-path={}", log.display())])
 }

@@ -3,6 +3,11 @@
 {{- if contains "drydock" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-drydock" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
+{{/* The coordination Lease that the controllers of this release share with no other. */}}
+{{- define "drydock.election" -}}
+{{ include "drydock.name" . }}-controller
+{{- end }}
+
 {{- define "drydock.account" -}}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "drydock.name" .) }}
 {{- else }}{{ required "serviceAccount.name: name the account that is there, or set serviceAccount.create" .Values.serviceAccount.name }}{{ end }}
@@ -24,6 +29,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}{{ end }}
 {{- end }}
 
+{{/* Whose Blueprints serve others without being named: those of the release's namespace always. */}}
+{{- define "drydock.shared-namespaces" -}}
+{{- if has "*" .Values.sharedNamespaces }}*{{ else }}{{ prepend .Values.sharedNamespaces .Release.Namespace | uniq | join "," }}{{ end }}
+{{- end }}
+
 {{/* As a list of subjects. */}}
 {{- define "drydock.subjects" -}}
 - {kind: ServiceAccount, name: {{ include "drydock.account" . }}, namespace: {{ .Release.Namespace }}}
@@ -36,12 +46,16 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{/* matchConditions that leave out those who may. */}}
+{{/* matchConditions that leave out those who may. A token of an account has an id; who merely impersonates the account, which
+`edit` in its namespace allows, has none, and the right to claim one (userextras) comes with no role of Kubernetes' own. That `edit`
+can ask for a token, too, no policy can help. */}}
 {{- define "drydock.not-the-controller" -}}
 - name: not-the-controller
   expression: >-
     !(request.userInfo.username in ['system:serviceaccount:{{ .Release.Namespace }}:{{ include "drydock.account" . }}'
-    {{- range .Values.policies.moreControllers }}, '{{ . }}'{{ end }}])
+    {{- range .Values.policies.moreControllers }}, '{{ . }}'{{ end }}]
+    && (!request.userInfo.username.startsWith('system:serviceaccount:')
+    || (has(request.userInfo.extra) && 'authentication.kubernetes.io/credential-id' in request.userInfo.extra)))
 {{- end }}
 
 {{- define "drydock.not-break-glass" -}}
@@ -53,6 +67,19 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{/* What only templates can say of values. */}}
 {{- define "drydock.check" -}}
+{{- $by := dict "http-address" "http" "namespaces" "watch.namespaces" "shared-namespaces" "sharedNamespaces" "log-level" "log.level" "log-format" "log.format" }}
+{{- $_ := merge $by (dict "leader-election-namespace" "" "leader-election-name" "") }}
+{{- if gt (int .Values.replicas) 1 }}{{ $_ := set $by "leader-elect" "replicas" }}{{ end }}
+{{- range .Values.extraArgs }}
+{{- $flag := first (splitList "=" .) }}
+{{- if hasKey $by (trimPrefix "--" $flag) }}
+{{- $value := get $by (trimPrefix "--" $flag) }}
+{{- fail (printf "extraArgs: %s is given by the chart already%s; take it out here" $flag (ternary (printf ", from the value %s" $value) "" (ne $value ""))) }}
+{{- end }}
+{{- end }}
+{{- if and (not .Values.rbac.create) (or .Values.impersonation.clusterWide .Values.impersonation.namespaces) }}
+{{- fail "impersonation: with rbac.create=false the chart gives no right; leave it out, and give the controller's account the verb impersonate by hand" }}
+{{- end }}
 {{- if and .Values.impersonation.clusterWide .Values.watch.namespaces }}
 {{- fail "impersonation.clusterWide: with watch.namespaces the controller has no right beyond them; list namespaces in impersonation.namespaces" }}
 {{- end }}

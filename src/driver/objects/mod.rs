@@ -365,9 +365,11 @@ fn words(error: &kube::Error) -> String {
 
 /// The words of a refusal; of one that is not the account's but the controller's own, with what to do about it.
 fn said(status: &kube::core::Status) -> String {
-    if status.message.contains("cannot impersonate resource \"serviceaccounts\"") {
+    // Kubernetes has several sentences for it: `cannot impersonate resource …`, `cannot impersonate-on:serviceaccount:create …`.
+    if status.message.contains("cannot impersonate") {
         return format!(
-            "{}; let the controller act as accounts of this namespace: bind it to the ClusterRole drydock-impersonator there",
+            "{}; let the controller act as accounts of this namespace: add the namespace to impersonation.namespaces of the chart, or \
+             give the controller's account the verb impersonate on serviceaccounts there",
             status.message
         );
     }
