@@ -53,14 +53,20 @@ bugs! {
     TearsDownHeld,
     /// L9: Destroyed when the teardown has begun.
     DestroyedTooEarly,
+    /// L9: what could not be torn down is written off, and nobody has asked for it.
+    ForgetsUnasked,
     /// L9: the finalizer goes before Destroyed is on record.
     LetsGoTooEarly,
+    /// L9: the finalizer of what is Destroyed is left.
+    KeepsDeleted,
     /// R1: no quorum read of the Blueprint before the build.
     UnreadBlueprint,
     /// R2: no quorum list of the leases on the slot.
     UnreadSlot,
     /// R3: one more than there is room for.
     OneTooMany,
+    /// R3: room is taken for larger than the Blueprint says, and so it is told.
+    CountsRoomTooHigh,
     /// R3, R6: what is over grants still.
     GrantsWhenOver,
     /// R4a: a claim is dropped because its lease looks Pending.
@@ -89,6 +95,12 @@ bugs! {
     BlueprintGoesFirst,
     /// B3: a Blueprint deletes its resources.
     DeletesResources,
+    /// A lease's pass writes the status of its resource.
+    WritesAnother,
+    /// A Blueprint is changed.
+    ChangesBlueprint,
+    /// A Blueprint that is suspended is deleted.
+    DeletesBlueprint,
     /// G3: a claim without a UID.
     ClaimWithoutUid,
     /// G3: references are compared by name.
@@ -97,6 +109,12 @@ bugs! {
     OneCommandAWrite,
     /// Q3: a Release with hold ends the hold.
     HoldEndsHold,
+    /// A Release is refused, though it is there to be obeyed.
+    RefusesRelease,
+    /// `maxHold` is not kept to.
+    HoldsTooLong,
+    /// `maxTTL` is not kept to.
+    OutlivesMaximum,
     /// A command that was pruned is forgotten.
     ForgetsPruned,
     /// A clock runs out early.
@@ -105,14 +123,28 @@ bugs! {
     DropsReports,
     /// When to look again is lost.
     LostRequeue,
+    /// The end of a lease that is active is neither recorded nor looked at.
+    ForgetsClock,
     /// What is released or broken does not count towards the limit.
     CountsTheHealthy,
     /// The youngest is served first.
     YoungestFirst,
     /// The emptiest where the fullest is wanted, and the other way round.
     PlacesOtherwise,
+    /// What is built for a lease already is not looked at.
+    BuildsTwice,
+    /// What was used last is reclaimed first.
+    ReclaimsTheFresh,
+    /// The youngest is replaced first.
+    ReplacesTheYoungest,
     /// What a list does not have any more is taken to be there still.
     ListTakesNothing,
+    /// A pass panics now and then, and the next does not.
+    PassPanics,
+    /// A pass gives up now and then, and the next does not.
+    PassGivesUp,
+    /// The controller ends when it has begun.
+    ControllerEnds,
 }
 
 #[cfg(feature = "deliberate-bugs")]

@@ -51,6 +51,11 @@ impl Key {
         }
     }
 
+    /// Whether it is this object's.
+    pub fn is_of<K: kube::Resource<DynamicType = ()>>(&self, object: &K) -> bool {
+        K::kind(&()) == self.kind() && ObjectKey::of(object.meta()) == *self.object()
+    }
+
     /// Namespace and name.
     pub fn object(&self) -> &ObjectKey {
         let (Self::Lease(key) | Self::Resource(key) | Self::Blueprint(key)) = self;
@@ -61,5 +66,24 @@ impl Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind(), self.object())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Lease, LeaseSpec, Resource, ResourceSpec};
+
+    #[test]
+    fn a_key_is_of_one_object() {
+        let in_team = |name: &str| Key::Lease(ObjectKey::new("team", name));
+        let mut lease = Lease::new("a", LeaseSpec::default());
+        let mut resource = Resource::new("a", ResourceSpec::default());
+        lease.metadata.namespace = Some("team".into());
+        resource.metadata.namespace = Some("team".into());
+        assert!(in_team("a").is_of(&lease));
+        assert!(!in_team("b").is_of(&lease));
+        assert!(!Key::Lease(ObjectKey::new("other", "a")).is_of(&lease));
+        assert!(!in_team("a").is_of(&resource), "of another kind");
     }
 }

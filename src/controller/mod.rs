@@ -188,6 +188,7 @@ async fn control(
         shell.start();
         match elected.get() {
             Some(elected) => elected.lost().await,
+            None if bug!(ControllerEnds) => {}
             None => std::future::pending::<()>().await,
         }
         Err(Error::Deposed)

@@ -1,7 +1,7 @@
 //! All writes to our API group. Status is written only by a PUT of the object that was read, its resourceVersion being the
 //! precondition (protocol.md, G1); every finalizer change and every delete tests UID and resourceVersion (G2).
 
-use super::metrics::Metrics;
+use super::{key::Key, metrics::Metrics};
 use crate::{
     api::{Command, FINALIZER, Resource},
     lifecycle::{MetadataChange, Urgency},
@@ -61,6 +61,9 @@ pub enum RequestError {
     /// The API server refused.
     #[error("refused: {0}")]
     Refused(String),
+    /// It is not the object that the pass is over; a defect.
+    #[error("it is another object than the one that is looked at")]
+    Foreign,
     /// No answer in time; what came of it is not known.
     #[error("no answer within {REQUEST_TIMEOUT:?}")]
     TimedOut,
@@ -77,6 +80,7 @@ impl RequestError {
             Self::Gone => "Gone",
             Self::AlreadyExists => "AlreadyExists",
             Self::Refused(_) => "Refused",
+            Self::Foreign => "Foreign",
             Self::TimedOut => "TimedOut",
             Self::Failed(_) => "Failed",
         }
@@ -122,11 +126,16 @@ impl Writer {
         Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default())
     }
 
-    /// Writes the status of the object that was read.
+    /// Writes the status of the object that was read, in the pass over this key: nobody writes another object's status
+    /// (design.md, 1).
     ///
     /// # Errors
+    /// [`RequestError::Foreign`] where it is another object's.
     /// [`RequestError::Conflict`] where the object has changed since: read again, decide again.
-    pub async fn replace_status<K: Ours>(&self, urgency: Urgency, object: &K) -> Result<K, RequestError> {
+    pub async fn replace_status<K: Ours>(&self, urgency: Urgency, pass: &Key, object: &K) -> Result<K, RequestError> {
+        if !pass.is_of(object) {
+            return Err(RequestError::Foreign);
+        }
         let _permit = self.gate.enter(urgency).await;
         let api = self.api(object);
         let name = object.name_any();

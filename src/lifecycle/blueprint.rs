@@ -52,6 +52,9 @@ pub fn decide(blueprint: &Blueprint, around: &Surroundings, now: MicroTime) -> D
         // B1: creates nothing before its own object was read with the finalizer.
         return Decision::metadata(on_record, MetadataChange::AddFinalizer);
     }
+    if bug!(DeletesBlueprint) && blueprint.spec.suspend && !is_deleting(&blueprint.metadata) {
+        return Decision::metadata(on_record, MetadataChange::Delete);
+    }
     let mut decision = Decision::nothing(on_record.clone());
     if is_deleting(&blueprint.metadata) && super::pool::live(&around.counts) == 0 {
         // B2: the cache being empty is no fact; a list from the API server is.

@@ -36,7 +36,7 @@ pub struct End {
 pub fn lifetime(spec: &LeaseSpec, status: &LeaseStatus, policy: &LeasePolicy, age: Option<MicroTime>) -> End {
     let mut end = wished(spec, status, policy);
     let Some(activated) = status.activated_at else { return end };
-    if let Some(max) = policy.max_ttl {
+    if let Some(max) = policy.max_ttl.filter(|_| !bug!(OutlivesMaximum)) {
         let limit = activated.after(max);
         if end.at.is_none_or(|at| at > limit) {
             end = End {

@@ -185,8 +185,8 @@ pub fn room(resource: &Resource, blueprint: &Blueprint, slot: SlotState, held: u
         && commands::unconsumed(&resource.spec.commands, &status.commands).next().is_none()
         && grants(blueprint, slot)
         && !(status.served && blueprint.spec.lease.recycle == Recycle::Destroy);
-    let capacity =
-        usize::try_from(blueprint.spec.limits.leases_per_resource).unwrap_or(1) + usize::from(bug!(OneTooMany));
+    let capacity = usize::try_from(blueprint.spec.limits.leases_per_resource).unwrap_or(1)
+        + usize::from(bug!(OneTooMany) || bug!(CountsRoomTooHigh));
     if may_grant { capacity.saturating_sub(held) } else { 0 }
 }
 

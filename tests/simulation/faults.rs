@@ -15,6 +15,8 @@ pub struct Rates {
     pub lost_before: u64,
     /// A request that fails after it has taken effect.
     pub lost_after: u64,
+    /// Somebody else writes an object just before a controller does.
+    pub conflict: u64,
     /// A request that has no answer, whether it takes effect or not.
     pub unanswered: u64,
     /// A request that takes seconds.
@@ -54,6 +56,7 @@ impl Rates {
         Self {
             lost_before: rate(40),
             lost_after: rate(40),
+            conflict: rate(60),
             unanswered: rate(10),
             slow: rate(60),
             crash: rate(6),

@@ -5,16 +5,17 @@
 use crate::{
     actors::People,
     checks::{Checks, Now, Verdict, Wrong, wrong},
-    habits,
+    due, habits,
     journal::What,
     ladder,
     server::Server,
 };
 use drydock::{
     api::{Blueprint, Claim, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, step::EffectKey},
-    lifecycle::{commands, is_deleting, uid},
+    lifecycle::{commands, has_finalizer, is_deleting, uid},
 };
 use jiff::SignedDuration;
+use kube::api::ObjectMeta;
 use std::time::Duration;
 
 /// So long nothing may be written for the system to be silent; and longer where a clock was so far ahead that what was put
@@ -26,6 +27,11 @@ pub const PATIENCE: Duration = Duration::from_secs(48 * 3600);
 
 /// How late a deadline may be honoured.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
+
+/// Whether what was due at an instant is overdue by now.
+pub fn has_passed(at: MicroTime, wall: MicroTime) -> bool {
+    wall.timestamp().duration_since(at.timestamp()) > LATE
+}
 
 /// How many come when all is at rest.
 const NEWCOMERS: usize = 12;
@@ -86,9 +92,6 @@ fn restless(server: &Server, now: Duration) -> Wrong {
 }
 
 fn at_rest(now: &Now, wall: MicroTime) -> Verdict {
-    if let Some((name, _)) = now.namespaces.iter().find(|(_, goes)| **goes) {
-        return wrong(format!("the namespace {name} is deleted, and does not go"), &[]);
-    }
     for lease in now.leases.values() {
         lease_at_rest(now, lease, wall)?;
     }
@@ -97,6 +100,11 @@ fn at_rest(now: &Now, wall: MicroTime) -> Verdict {
     }
     for blueprint in now.blueprints.values() {
         ladder::enough_is_ready(now, blueprint)?;
+        due::nothing_of_pool(now, blueprint, wall)?;
+    }
+    // After what may keep it.
+    if let Some((name, _)) = now.namespaces.iter().find(|(_, goes)| **goes) {
+        return wrong(format!("the namespace {name} is deleted, and does not go"), &[]);
     }
     for blueprint in now.blueprints.values().filter(|b| is_deleting(&b.metadata)) {
         let id = uid(&blueprint.metadata);
@@ -119,16 +127,17 @@ fn at_rest(now: &Now, wall: MicroTime) -> Verdict {
 fn lease_at_rest(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict {
     let id = uid(&lease.metadata);
     let Some(status) = &lease.status else { return wrong("a lease has no status", &[id]) };
+    let destroyed = lease.phase() == LeasePhase::Destroyed;
+    is_let_go(&lease.metadata, destroyed)?;
     if commands::unconsumed(&lease.spec.commands, &status.commands).next().is_some() {
         return wrong("a command of a lease is not consumed", &[id]);
     }
-    let passed = |at: MicroTime| wall.timestamp().duration_since(at.timestamp()) > LATE;
-    if let Some(deadline) = status.deadlines.iter().find(|d| passed(d.at)) {
+    if let Some(deadline) = status.deadlines.iter().find(|d| has_passed(d.at, wall)) {
         return wrong(format!("a deadline of a lease has passed: {deadline:?}, and it is {wall}"), &[id]);
     }
+    due::nothing_of_lease(now, lease, wall)?;
     // Of one that is over nobody wants anything any more.
-    let over = lease.phase() == LeasePhase::Destroyed;
-    if !over && commands::wants_pruning(&lease.spec.commands, &status.commands) {
+    if !destroyed && commands::wants_pruning(&lease.spec.commands, &status.commands) {
         return wrong("the queue of a lease is nearly full, and not pruned", &[id]);
     }
     let over = matches!(lease.phase(), LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed);
@@ -143,6 +152,17 @@ fn lease_at_rest(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict {
     }
 }
 
+/// Whoever is deleted is gone, and whatever is Destroyed is held by nothing of ours any more.
+fn is_let_go(meta: &ObjectMeta, destroyed: bool) -> Verdict {
+    if is_deleting(meta) {
+        return wrong("an object is deleted, and does not go", &[uid(meta)]);
+    }
+    if destroyed && has_finalizer(meta) {
+        return wrong("an object is Destroyed, and its finalizer is left", &[uid(meta)]);
+    }
+    Ok(())
+}
+
 /// G3: by UID, for a namesake is another.
 fn holds_what_is_there(now: &Now, lease: &Lease) -> Verdict {
     let id = uid(&lease.metadata);
@@ -155,6 +175,7 @@ fn holds_what_is_there(now: &Now, lease: &Lease) -> Verdict {
 
 fn resource_at_rest(now: &Now, resource: &Resource, wall: MicroTime) -> Verdict {
     let id = uid(&resource.metadata);
+    is_let_go(&resource.metadata, resource.phase() == ResourcePhase::Destroyed)?;
     if resource.phase() != ResourcePhase::Active {
         return wrong(format!("a resource rests in {:?}", resource.phase()), &[id]);
     }
@@ -162,10 +183,10 @@ fn resource_at_rest(now: &Now, resource: &Resource, wall: MicroTime) -> Verdict 
     if commands::unconsumed(&resource.spec.commands, &status.commands).next().is_some() {
         return wrong("a command of a resource is not consumed", &[id]);
     }
-    let passed = |at: MicroTime| wall.timestamp().duration_since(at.timestamp()) > LATE;
-    if let Some(deadline) = status.deadlines.iter().find(|d| passed(d.at)) {
+    if let Some(deadline) = status.deadlines.iter().find(|d| has_passed(d.at, wall)) {
         return wrong(format!("a deadline of a resource has passed: {deadline:?}, and it is {wall}"), &[id]);
     }
+    due::nothing_of_resource(now, resource, wall)?;
     if commands::wants_pruning(&resource.spec.commands, &status.commands) {
         return wrong("the queue of a resource is nearly full, and not pruned", &[id]);
     }

@@ -11,6 +11,7 @@ use crate::{
     server::Server,
     stage::{self, Scene, Stage},
     time::{Clocks, ControllerClock},
+    trouble,
     wire::Wire,
     world::{Flaws, InWorld, World},
 };
@@ -19,6 +20,7 @@ use drydock::{
     driver::{Drivers, hosts},
 };
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -70,6 +72,7 @@ impl Plan {
 }
 
 /// What came of a run.
+#[derive(Default)]
 pub struct Outcome {
     /// What is wrong, with the story of the objects concerned. Empty: all is well.
     pub wrong: Option<String>,
@@ -79,14 +82,19 @@ pub struct Outcome {
     pub versions: u64,
     /// How many times a controller was killed.
     pub crashes: usize,
+    /// How many placements there were to be looked at.
+    pub placements: usize,
     /// What a scene waited for in vain.
     pub in_vain: Option<String>,
 }
 
 /// Runs a plan.
 pub fn simulate(plan: &Plan) -> Outcome {
+    let _watch = trouble::Watch::begin();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(run(plan))
+    // A panic of the simulation itself is told with its seed, like all that goes wrong.
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(plan))));
+    ran.unwrap_or_else(|_| Outcome { wrong: trouble::first(), ..Outcome::default() })
 }
 
 async fn run(plan: &Plan) -> Outcome {
@@ -125,7 +133,7 @@ async fn run(plan: &Plan) -> Outcome {
     checks.now.drivers.hooks = world.habits().hooks;
     let (mut wrong, mut in_vain) = (None, None);
     if let Some(scene) = plan.scene {
-        let stage = Stage { server: server.clone(), faults: faults.clone(), people };
+        let stage = Stage { server: server.clone(), faults: faults.clone(), people, fair: AtomicBool::new(false) };
         (wrong, in_vain) = stage.play(scene, &mut checks).await;
         people = stage.people;
     } else {
@@ -157,7 +165,14 @@ async fn run(plan: &Plan) -> Outcome {
     }
     let wrong = wrong.map(|wrong| wrong.tell(&journal, &clocks));
     let versions = server.newest() - 100;
-    Outcome { wrong, hash: journal.hash(), versions, crashes: crashes.load(Ordering::Relaxed), in_vain }
+    Outcome {
+        wrong,
+        hash: journal.hash(),
+        versions,
+        crashes: crashes.load(Ordering::Relaxed),
+        placements: checks.now.placements.looked_at,
+        in_vain,
+    }
 }
 
 /// Where a controller lives: when it is killed the next begins, some time later.
@@ -216,7 +231,8 @@ impl Controller {
         let client = kube::Client::new(wire, "default");
         let task = tokio::spawn(async move {
             let forever = std::future::pending();
-            drop(controller::run_through(client, &name, options, drivers, Arc::new(clock), forever).await);
+            let ended = controller::run_through(client, &name, options, drivers, Arc::new(clock), forever).await;
+            trouble::note(format!("{name} ended by itself: {ended:?}"));
         });
         Self { dead, died, task }
     }

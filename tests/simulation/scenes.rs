@@ -212,6 +212,25 @@ pub fn held_twice(stage: &Stage) -> Played<'_> {
     .boxed()
 }
 
+/// `maxHold`: somebody wants a lease held for longer than its Blueprint allows, and longer still.
+pub fn held_for_long(stage: &Stage) -> Played<'_> {
+    async {
+        let hold = |id: &str, length: &str| json!({"id": id, "type": "Release", "hold": length});
+        let spec = json!({
+            "resourceType": "host", "allowedNamespaces": {"from": "All"}, "lease": {"maxHold": "10m"},
+            "limits": {"maxResources": 1}, "driver": webhook(),
+        });
+        stage.people.create(Blueprint, "shared", "pool", spec);
+        stage.make_lease("a");
+        stage.until_is(Lease, "a", "Active").await?;
+        stage.append(Lease, "a", hold("c1", "1h"));
+        stage.until_is(Lease, "a", "Released").await?;
+        stage.append(Lease, "a", hold("c2", "2h"));
+        stage.until(Lease, "a", |lease| has_consumed(lease, "c2")).await
+    }
+    .boxed()
+}
+
 /// G3, H16: a lease goes by force, and another comes under its name.
 pub fn a_namesake_comes(stage: &Stage) -> Played<'_> {
     async {

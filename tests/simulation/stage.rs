@@ -10,7 +10,13 @@ use crate::{
 };
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// One controller, and the other.
 pub const FIRST: &str = "controller-1.";
@@ -36,6 +42,8 @@ pub struct Stage {
     pub server: Arc<Server>,
     pub faults: Arc<Faults>,
     pub people: People,
+    /// See `be_fair`.
+    pub fair: AtomicBool,
 }
 
 impl Stage {
@@ -45,9 +53,9 @@ impl Stage {
         loop {
             tokio::select! {
                 biased;
-                end = &mut playing => return (checks.catch_up(), end.err()),
+                end = &mut playing => return (self.catch_up(checks), end.err()),
                 () = tokio::time::sleep(Duration::from_secs(1)) => {
-                    if let Some(wrong) = checks.catch_up() {
+                    if let Some(wrong) = self.catch_up(checks) {
                         return (Some(wrong), None);
                     }
                 }
@@ -110,6 +118,30 @@ impl Stage {
     /// Everything is open again.
     pub fn open_all(&self) {
         self.faults.open(|_| true);
+    }
+
+    fn catch_up(&self, checks: &mut Checks) -> Option<Wrong> {
+        checks.now.fair |= self.fair.load(Ordering::Relaxed);
+        checks.catch_up()
+    }
+
+    /// From now on nothing is shut, and who is served, and by what, is looked at.
+    pub fn be_fair(&self) {
+        self.fair.store(true, Ordering::Relaxed);
+        self.server.journal.be_prompt();
+    }
+
+    /// Waits until a lease is Active, and gives the name of what it holds.
+    pub async fn until_served(&self, lease: &str) -> Result<String, InVain> {
+        self.until_is(Kind::Lease, lease, "Active").await?;
+        let held = &self.one(Kind::Lease, lease)["status"]["resourceRef"]["name"];
+        Ok(held.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Somebody releases a lease, and it is over.
+    pub async fn release(&self, lease: &str) -> Result<(), InVain> {
+        self.append(Kind::Lease, lease, json!({"id": format!("release-{lease}"), "type": "Release"}));
+        self.until_is(Kind::Lease, lease, "Destroyed").await
     }
 
     /// The object of this name, as it is now; nothing where it is not there.

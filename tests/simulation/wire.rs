@@ -15,7 +15,9 @@ use axum::body::{Body as Answered, Bytes};
 use axum::http::{self, Response, header};
 use futures::{FutureExt as _, future::BoxFuture, stream};
 use kube::client::Body;
+use serde_json::json;
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     sync::{
         Arc,
@@ -118,6 +120,9 @@ impl Wire {
         if faults.happens(|r| r.lost_before) || self.is_shut(request) {
             return self.trouble();
         }
+        if faults.happens(|r| r.conflict) {
+            self.come_between(request);
+        }
         let answer = self.server.handle(&self.name, request);
         latency().await;
         if faults.happens(|r| r.lost_after) {
@@ -125,6 +130,20 @@ impl Wire {
         }
         self.note_list(request, &answer);
         Ok(answer)
+    }
+
+    /// Somebody else is faster, with what does not concern Drydock.
+    fn come_between(&self, request: &Request) {
+        let writes = matches!(request.verb, Verb::Replace | Verb::MergePatch | Verb::JsonPatch);
+        let Target::Objects { kind, namespace, name: Some(name), .. } = &request.target else { return };
+        if !writes {
+            return;
+        }
+        let target =
+            Target::Objects { kind: *kind, namespace: namespace.clone(), name: Some(name.clone()), status: false };
+        let body = json!({"metadata": {"annotations": {"touched": self.faults.chance.number().to_string()}}});
+        let touch = Request { verb: Verb::MergePatch, target, query: BTreeMap::new(), body, metadata_only: false };
+        self.server.handle(&"somebody".into(), &touch);
     }
 
     fn is_shut(&self, request: &Request) -> bool {

@@ -132,8 +132,6 @@ async fn a_resource_made_by_hand_is_never_adopted() {
     let made = resources.create(&PostParams::default(), &made).await.expect("it is made").uid().unwrap();
     apply(&sandbox, &hosts(1, json!({}))).await;
     apply(&sandbox, &lease("a", json!({}))).await;
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
-    eprintln!("{}", serde_yaml::to_string(&sandbox.try_get("resource/pool--h1").await).unwrap());
     let active = sandbox.wait_phase("lease/a", "Active").await;
     assert_ne!(active.data["status"]["resourceRef"]["uid"], made.as_str());
     holds_throughout(&sandbox).await;

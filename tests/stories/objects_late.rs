@@ -11,7 +11,8 @@ use crate::{
 use serde_json::json;
 use std::time::Duration;
 
-/// So late that nobody looks for it any more who does not know of it.
+/// So late that nobody looks for it any more who does not know of it. That nobody does is nothing that could be awaited: it
+/// shows in no object, and the teardown that could have found it is done by then.
 const LATE: Duration = Duration::from_secs(4);
 
 fn environment() -> String {

@@ -120,7 +120,7 @@ impl Index {
 
     /// Something is built or ordered for this lease, so that nothing needs to be ordered in this Blueprint.
     fn has_own_build(&self, key: &ObjectKey, blueprint: &ObjectKey) -> bool {
-        let Some(lease) = self.leases.get(key) else { return false };
+        let Some(lease) = self.leases.get(key).filter(|_| !bug!(BuildsTwice)) else { return false };
         let building = self.building.get(uid(&lease.metadata)).into_iter().flatten();
         let mut building = building.filter_map(|r| self.resources.get(r));
         self.waiters.get(key).is_some_and(|w| w.ordered.is_some()) || building.any(|r| self.flies(r, blueprint))

@@ -62,6 +62,9 @@ impl Index {
             return None;
         }
         let mut making: Vec<_> = self.making_room(pool, now).collect();
+        if bug!(ReclaimsTheFresh) {
+            making.sort_by_key(|room| (room.at.is_some(), std::cmp::Reverse(room.at)));
+        }
         let is_reclaimed = |key: &ObjectKey| self.resources.get(key).is_some_and(|r| pool::is_reclaimed(r));
         if !making.iter().any(|room| room.at.is_some() || is_reclaimed(&room.resource)) {
             return None;

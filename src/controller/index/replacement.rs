@@ -37,7 +37,7 @@ impl Index {
             let created = resource.metadata.creation_timestamp.as_ref().map(|t| t.0);
             (Self::is_outdated(resource, pool) && self.is_unheld(resource)).then_some((created, key))
         });
-        outdated.min().map(|(_, key)| key)
+        if bug!(ReplacesTheYoungest) { outdated.max() } else { outdated.min() }.map(|(_, key)| key)
     }
 
     fn is_being_replaced(&self, key: &ObjectKey) -> bool {

@@ -1,7 +1,7 @@
 //! The pass over a Blueprint: its own status and finalizer, and the Resources that the matcher has ordered. It deletes no
 //! Resource (protocol.md, B3): they drain by themselves (R7).
 
-use super::{AGAIN, ObjectKey, PassError, Shell, Written, carry_out, in_time, resource::siblings};
+use super::{AGAIN, Key, ObjectKey, PassError, Shell, Written, carry_out, in_time, resource::siblings};
 use crate::{
     api::{
         BLUEPRINT_LABEL, Blueprint, FINALIZER, Lease, MicroTime, Resource, ResourcePhase, ResourceSpec,
@@ -14,12 +14,12 @@ use crate::{
 };
 use kube::{
     Api,
-    api::{ListParams, ObjectMeta},
+    api::{ListParams, ObjectMeta, Patch, PatchParams},
     core::DeserializeGuard,
 };
 use std::sync::Arc;
 
-pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
+pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
     shell.see(|index, now| index.retry_builds(object, now));
     let trouble = check(shell, object).await;
     let made = make_ordered(shell, object).await;
@@ -53,6 +53,9 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
             resources_left = Some(left.items.len());
             continue;
         }
+        if bug!(ChangesBlueprint) && !blueprint.spec.suspend {
+            suspend(shell, &blueprint).await?;
+        }
         if bug!(DeletesResources) && is_deleting(&blueprint.metadata) {
             delete_idle(shell, &blueprint).await?;
         }
@@ -62,7 +65,7 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
         let counted = decision.status.resources != on_record.resources || decision.status.waiting != on_record.waiting;
         let see = |shell: &Arc<Shell>, b| shell.see(|index, now| index.see_blueprint(b, now));
         let lose = |shell: &Arc<Shell>, b: &Blueprint| shell.see(|index, now| index.lose_blueprint(&b.metadata, now));
-        let wake = match carry_out(shell, &*blueprint, &decision, next, see, lose).await? {
+        let wake = match carry_out(shell, key, &*blueprint, &decision, next, see, lose).await? {
             Written::Stands(_) => decision.wake,
             Written::Overtaken => Some(shell.soon(AGAIN)),
         };
@@ -72,6 +75,17 @@ pub(super) async fn pass(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Optio
         made?;
         return Ok(wake.into_iter().chain(reclaimed?).min());
     }
+}
+
+/// The bug `ChangesBlueprint`: a Blueprint's spec is its author's.
+async fn suspend(shell: &Arc<Shell>, blueprint: &Blueprint) -> Result<(), PassError> {
+    let api: Api<Blueprint> =
+        Api::namespaced(shell.client.clone(), blueprint.metadata.namespace.as_deref().unwrap_or_default());
+    let patch = Patch::Merge(serde_json::json!({"spec": {"suspend": true}}));
+    let patched =
+        in_time(api.patch(blueprint.metadata.name.as_deref().unwrap_or_default(), &PatchParams::default(), &patch))
+            .await;
+    patched.map(drop).map_err(|source| PassError::Request { what: "changing a Blueprint", source })
 }
 
 /// The bug `DeletesResources`: what R7 leaves to the resources themselves.

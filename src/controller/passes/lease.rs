@@ -102,11 +102,15 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
             }
         }
         let is_done_with = decision.step.is_none();
+        if let Some(held) = around.bound.as_ref().filter(|_| bug!(WritesAnother)) {
+            let written = shell.writer.replace_status(decision.urgency, key, &*held.resource).await;
+            written.map_err(|source| PassError::Request { what: "writing what is another's", source })?;
+        }
         let next = (decision.status != on_record)
             .then(|| Lease { status: Some(decision.status.clone()), ..(*around.lease).clone() });
         let see = |shell: &Arc<Shell>, lease| shell.see(|index, now| index.see_lease(lease, now));
         let lose = |shell: &Arc<Shell>, lease: &Lease| shell.see(|index, now| index.lose_lease(&lease.metadata, now));
-        return match carry_out(shell, &*around.lease, &decision, next, see, lose).await? {
+        return match carry_out(shell, key, &*around.lease, &decision, next, see, lose).await? {
             Written::Stands(_) => {
                 if is_done_with {
                     // Not before: what came of a step is lost with it, and would have to be done again.
@@ -264,8 +268,25 @@ async fn read_bound(shell: &Arc<Shell>, lease: &Lease) -> Result<Quorum, PassErr
         shell.see(|index, now| index.see_resource(resource.clone(), now));
     }
     if !claims {
-        // R4 does not let a claim go before its lease has; what is read here is then older than what is known.
-        return Err(PassError::Unsettled);
+        return see_newer(shell, lease).await.map(|()| Quorum::Nothing);
     }
     Ok(Quorum::Confirmed(Arc::new(resource)))
+}
+
+/// R4: a claim goes after its lease has ended it. So where it is gone the lease is newer than it is known here; and what that
+/// has come to is decided on, instead of failing until the watch shows it.
+async fn see_newer(shell: &Arc<Shell>, lease: &Lease) -> Result<(), PassError> {
+    let object = ObjectKey::of(&lease.metadata);
+    match read::<Lease>(shell, &object, uid(&lease.metadata)).await? {
+        Found::There(now) if now.metadata.resource_version != lease.metadata.resource_version => {
+            shell.see(|index, at| index.see_lease(*now, at));
+            Ok(())
+        }
+        Found::Gone => {
+            shell.see(|index, at| index.lose_lease(&lease.metadata, at));
+            Ok(())
+        }
+        // Its claim went though it stands: by nothing that Drydock does.
+        Found::There(_) | Found::Unreadable => Err(PassError::Unsettled),
+    }
 }

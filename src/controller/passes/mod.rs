@@ -37,10 +37,15 @@ const FREE_STEP: Duration = Duration::from_secs(5);
 /// Where a request failed; the pass is made again after a back-off. A conflict is none: the object is read again, and
 /// what is newly seen triggers the next pass.
 pub async fn pass(shell: &Arc<Shell>, key: &Key) -> Result<Option<MicroTime>, PassError> {
+    let now_and_then = || shell.clock.now().timestamp().as_microsecond() % 97 == 0;
+    assert!(!(bug!(PassPanics) && now_and_then()), "a pass panics on purpose");
+    if bug!(PassGivesUp) && now_and_then() {
+        return Err(PassError::Unsettled);
+    }
     match key {
         Key::Lease(object) => lease::pass(shell, key, object).await,
         Key::Resource(object) => resource::pass(shell, key, object).await,
-        Key::Blueprint(object) => blueprint::pass(shell, object).await,
+        Key::Blueprint(object) => blueprint::pass(shell, key, object).await,
     }
 }
 
@@ -56,6 +61,7 @@ enum Written<K> {
 /// the index by the same door as watch events.
 async fn carry_out<K: Ours, S>(
     shell: &Arc<Shell>,
+    key: &Key,
     object: &K,
     decision: &Decision<S>,
     with_status: Option<K>,
@@ -63,7 +69,7 @@ async fn carry_out<K: Ours, S>(
     lose: impl Fn(&Arc<Shell>, &K),
 ) -> Result<Written<K>, PassError> {
     let answer = match (with_status, decision.metadata) {
-        (Some(next), _) => shell.writer.replace_status(decision.urgency, &next).await.map(Some),
+        (Some(next), _) => shell.writer.replace_status(decision.urgency, key, &next).await.map(Some),
         (None, Some(change)) => {
             // What is over can wait; what is to begin waits for its finalizer.
             let urgency = if change == MetadataChange::AddFinalizer { Urgency::Soon } else { decision.urgency };

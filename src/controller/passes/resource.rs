@@ -149,7 +149,7 @@ async fn rounds(
             .then(|| Resource { status: Some(decision.status.clone()), ..(*resource).clone() });
         let see = |shell: &Arc<Shell>, r| shell.see(|index, now| index.see_resource(r, now));
         let lose = |shell: &Arc<Shell>, r: &Resource| shell.see(|index, now| index.lose_resource(&r.metadata, now));
-        return match carry_out(shell, &*resource, &decision, next, see, lose).await? {
+        return match carry_out(shell, key, &*resource, &decision, next, see, lose).await? {
             Written::Stands(_) => {
                 if is_done_with {
                     // Not before: what came of a step is lost with it, and would have to be done again.

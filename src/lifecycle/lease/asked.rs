@@ -86,6 +86,7 @@ impl Pass<'_> {
 
     fn asked_to_release(&mut self, command: &Command) -> Verdict {
         match self.phase {
+            LeasePhase::Active if bug!(RefusesRelease) => refused("it is in use"),
             LeasePhase::Pending | LeasePhase::Acquired | LeasePhase::Active => {
                 self.release("Released", &released_by(command), None);
                 applied("")
@@ -107,7 +108,7 @@ impl Pass<'_> {
                 applied("released without a hold: nothing to hold yet")
             }
             LeasePhase::Active => {
-                let until = self.now.after(hold.min(max));
+                let until = self.now.after(if bug!(HoldsTooLong) { hold } else { hold.min(max) });
                 self.release("Released", &released_by(command), Some(until));
                 if hold > max {
                     applied(format!("held until {until}: cut to lease.maxHold of the Blueprint, {max}"))

@@ -128,7 +128,7 @@ pub fn decide(lease: &Lease, around: &Surroundings<'_>, now: MicroTime) -> Decis
 
 /// Destroyed: never a status write again. The finalizer goes at once, the object when its time is over.
 fn finished(lease: &Lease, status: LeaseStatus, now: MicroTime) -> Decision<LeaseStatus> {
-    if has_finalizer(&lease.metadata) {
+    if has_finalizer(&lease.metadata) && !bug!(KeepsDeleted) {
         // L9: Destroyed is on record.
         return Decision::metadata(status, MetadataChange::RemoveFinalizer);
     }

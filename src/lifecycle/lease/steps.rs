@@ -90,6 +90,9 @@ impl Pass<'_> {
             None if bug!(DestroyedTooEarly) && !self.first_sight() && self.on_record.phase == Some(self.phase) => {
                 return self.torn_down();
             }
+            Some(Report { answer: Answer::Failed(_), .. }) if bug!(ForgetsUnasked) => {
+                return self.destroyed("Forgotten", "");
+            }
             Some(Report { answer: Answer::Failed(failure) | Answer::FailedForGood(failure), .. }) => {
                 self.next.failure = Some(failure.clone());
                 self.events.extend(teardown::failed(&mut self.next.conditions, self.now, failure));

@@ -77,7 +77,7 @@ impl Pass<'_> {
         if !self.is_over() {
             let end = self.end();
             self.next.expires_at = end.at;
-            if let Some(at) = end.at {
+            if let Some(at) = end.at.filter(|_| !bug!(ForgetsClock)) {
                 let message = match self.cut.take() {
                     Some(cut) => format!("{}; {cut}", end.message),
                     None => keep_cut(&before, end.message, at),

@@ -444,7 +444,7 @@ impl<'a> Pass<'a> {
             return;
         }
         let once = self.lease_policy.recycle == Recycle::Destroy;
-        self.next.capacity = blueprint.spec.limits.leases_per_resource;
+        self.next.capacity = blueprint.spec.limits.leases_per_resource + i64::from(bug!(CountsRoomTooHigh));
         for candidate in &self.around.candidates {
             let full = i64::try_from(self.next.claims.len()).unwrap_or(i64::MAX)
                 >= self.next.capacity + i64::from(bug!(OneTooMany));

@@ -2,7 +2,7 @@
 
 use super::{
     Checker, Verdict, Wrong,
-    values::{is_over, length, list, text, time, uid, unconsumed},
+    values::{is_over, length, list, reason, text, time, uid, unconsumed},
     wrong,
 };
 use serde_json::Value;
@@ -18,8 +18,10 @@ impl Checker {
         }
         let known = |entry: &Value| list(old, "/status/commands").iter().any(|one| one["id"] == entry["id"]);
         let fresh: Vec<&Value> = list(new, "/status/commands").iter().filter(|entry| !known(entry)).collect();
-        if let Some(entry) = fresh.iter().find(|entry| ends_it(entry) && !is_over(new)) {
-            return wrong(format!("{} is on record as Applied, and it is not released", entry["id"]), &[id]);
+        // Whatever the record says came of it: nothing that lives may keep from being released.
+        let ends = |entry: &&&Value| ends_it(entry) || entry["type"] == "Release";
+        if let Some(entry) = fresh.iter().find(ends).filter(|_| !is_over(new)) {
+            return wrong(format!("{} is on record as consumed, and it is not released", entry["id"]), &[id]);
         }
         wish(old, new, &fresh)
     }
@@ -33,6 +35,19 @@ impl Checker {
         }
         let what = format!("a command was consumed twice, or its entry changed: {first}, then {entry}");
         Err(Wrong { what, uids: vec![id.to_owned()] })
+    }
+}
+
+/// What is written off is written off because somebody has asked for it in this very write, and its teardown had failed.
+pub fn forgotten_rightly(old: &Value, new: &Value) -> Verdict {
+    let known = |entry: &Value| list(old, "/status/commands").iter().any(|one| one["id"] == entry["id"]);
+    let asked = |entry: &&Value| entry["type"] == "Forget" && entry["outcome"] == "Applied" && !known(entry);
+    if !list(new, "/status/commands").iter().any(|entry| asked(&entry)) {
+        return wrong("written off, and nobody has asked for it", &[uid(new)]);
+    }
+    match reason(old, "TornDown") {
+        "TeardownFailed" | "TeardownTimeout" | "CredentialsGone" => Ok(()),
+        other => wrong(format!("written off, and no teardown had failed: {other}"), &[uid(new)]),
     }
 }
 

@@ -118,7 +118,7 @@ impl Checker {
         if (has_effects(old) || has_effects(new)) && !matches!(phase(old), "Released" | "Broken") {
             return wrong("L8: a lease with effects is Destroyed whose end was not on record", &[id]);
         }
-        self.nothing_left(new)
+        self.nothing_left(old, new)
     }
 
     /// Whatever a lease was, it goes by way of Destroyed.

@@ -1,11 +1,14 @@
 //! What the driver `objects` makes: once for each key, while its owner is between build and teardown, and gone when its owner
 //! is Destroyed.
 //!
+//! Nothing is made before what it is made for is on record.
+//!
 //! A request that was under way when its controller was stopped may arrive late. What it makes must go again, by whoever made
 //! it (protocol.md, D1); so this is counted, and must be gone at rest.
 
 use super::{
     Checker, Kind, Verdict,
+    commands::forgotten_rightly,
     values::{attempt, bound_to, claims, deadline, is_deleting, is_over, is_returning, list, phase, text, uid},
     wrong,
 };
@@ -60,6 +63,9 @@ impl Checker {
     fn is_new(&mut self, new: &Value) -> Verdict {
         let key = key(new);
         let ids = [uid(new), label(new, "owner")];
+        if self.is_too_early(new) {
+            return wrong(format!("{key:?} was made before it was on record"), &ids);
+        }
         if !self.is_wanted(new) {
             self.made.lates += 1;
             self.made.late.insert(uid(new).to_owned(), key);
@@ -69,6 +75,25 @@ impl Checker {
             return wrong(format!("{key:?} was made twice under one key"), &ids);
         }
         Ok(())
+    }
+
+    /// Its owner has not come so far, or has not put it on record. What was on record once, and is for nobody any more, is late.
+    fn is_too_early(&self, object: &Value) -> bool {
+        let owner = label(object, "owner");
+        if let Some(resource) = self.resource_of(owner) {
+            return phase(resource) == "Pending" && !has_on_record(resource, object);
+        }
+        self.lease_of(owner).is_some_and(|lease| {
+            let made_for = label(object, "attempt").parse::<i64>().unwrap_or(0);
+            match phase(lease) {
+                "Pending" => made_for >= attempt(lease),
+                "Acquired" => {
+                    let here = made_for == attempt(lease) && label(object, "resource") == bound_to(lease);
+                    made_for > attempt(lease) || (here && !is_returning(lease) && !has_on_record(lease, object))
+                }
+                _ => made_for > attempt(lease),
+            }
+        })
     }
 
     /// Its owner has it on record, and is being built or activated.
@@ -128,9 +153,9 @@ impl Checker {
     }
 
     /// Nothing of an owner is there but what came late.
-    pub(super) fn nothing_left(&self, owner: &Value) -> Verdict {
+    pub(super) fn nothing_left(&self, old: &Value, owner: &Value) -> Verdict {
         if super::values::reason(owner, "TornDown") == "Forgotten" {
-            return Ok(());
+            return forgotten_rightly(old, owner);
         }
         match self.there(uid(owner)).find(|object| !self.made.late.contains_key(uid(object))) {
             Some(left) => wrong(format!("it is Destroyed, and {:?} is left", key(left)), &[uid(owner), uid(left)]),

@@ -133,7 +133,7 @@ impl Checker {
         if with_effects && (!is_over(old) || !claims(old).is_empty()) {
             return wrong("R8: a resource is Destroyed whose end, without claims, was not on record", &[id]);
         }
-        self.nothing_left(new)
+        self.nothing_left(old, new)
     }
 
     pub(super) fn resource_gone(&mut self, last: &Value) -> Verdict {

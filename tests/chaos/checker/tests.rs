@@ -303,12 +303,33 @@ fn commands_left_consumed_twice_and_without_their_effect() {
 
     let applied = commanded(bound("l", "r", "Active", json!({})), "Release", "Applied");
     History::leased().refuses("not released", Kind::Lease, "l", applied);
+    for outcome in ["Refused", "Ignored"] {
+        let consumed = commanded(bound("l", "r", "Active", json!({})), "Release", outcome);
+        History::leased().refuses("not released", Kind::Lease, "l", consumed);
+    }
 
     let extended = commanded(bound("l", "r", "Active", json!({})), "Expires", "Applied");
     let extended = with(extended, json!({"spec": {"commands": [{"id": "c", "type": "Expires", "after": "5s"}]}}));
     History::leased().refuses("and the wish is", Kind::Lease, "l", extended);
     let moved = bound("l", "r", "Active", json!({"wish": {"at": at(30)}}));
     History::leased().refuses("moved by itself", Kind::Lease, "l", moved);
+}
+
+#[test]
+fn written_off_unasked_and_before_a_teardown_has_failed() {
+    let torn_down = |reason: &str| json!({"conditions": [{"type": "TornDown", "status": "False", "reason": reason}]});
+    let released = |reason: &str| bound("l", "r", "Released", with(over("Expired", 10), torn_down(reason)));
+    let written_off = || bound("l", "r", "Destroyed", with(over("Expired", 10), torn_down("Forgotten")));
+    let after = |reason: &str| {
+        let mut history = History::leased();
+        history.right(Kind::Lease, "l", bound("l", "r", "Released", over("Expired", 10)));
+        history.right(Kind::Lease, "l", released(reason));
+        history
+    };
+    after("TeardownFailed").refuses("nobody has asked", Kind::Lease, "l", written_off());
+    let asked = || commanded(written_off(), "Forget", "Applied");
+    after("TearingDown").refuses("no teardown had failed", Kind::Lease, "l", asked());
+    after("TeardownFailed").right(Kind::Lease, "l", asked());
 }
 
 #[test]
@@ -386,6 +407,25 @@ fn what_is_made_is_gone_when_its_owner_is_destroyed() {
     history.right(Kind::Made, "m", made("m2", "l"));
     assert_eq!(history.checker.lates(), 1, "late, and to be removed");
     history.gone(Kind::Made, "m");
+}
+
+#[test]
+fn made_before_it_is_on_record() {
+    let mut history = History::new();
+    history.right(Kind::Lease, "l", lease("l", "", json!({})));
+    history.right(Kind::Resource, "r", claimed("r", &["l"]));
+    history.refuses("before it was on record", Kind::Made, "m", made("m", "l"));
+    history.right(Kind::Lease, "l", bound("l", "r", "Acquired", json!({})));
+    history.refuses("before it was on record", Kind::Made, "m2", made("m2", "l"));
+    history.right(Kind::Lease, "l", bound("l", "r", "Acquired", on_record(None)));
+    history.right(Kind::Made, "m3", made("m3", "l"));
+
+    let mut history = History::new();
+    history.right(Kind::Resource, "s", resource("s", "Pending", json!({})));
+    history.refuses("before it was on record", Kind::Made, "m", made("m", "s"));
+    history.right(Kind::Resource, "s", resource("s", "Pending", on_record(None)));
+    history.right(Kind::Made, "m2", made("m2", "s"));
+    assert_eq!(history.checker.lates(), 0);
 }
 
 #[test]

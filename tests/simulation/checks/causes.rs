@@ -8,6 +8,7 @@ use drydock::{
     },
     lifecycle::{conditions, deadline, is_deleting, uid},
 };
+use kube::api::ObjectMeta;
 use std::sync::Arc;
 
 /// Why a lease is over, if it is newly so.
@@ -21,7 +22,7 @@ pub fn of_lease(now: &Now, old: &Lease, new: &Lease) -> Verdict {
     let status = new.status.as_ref().unwrap();
     let reason = conditions::reason(&status.conditions, "Released");
     let Some(at) = status.released_at else { return wrong("a lease is over, and it does not say since when", &[id]) };
-    if at.timestamp() > now.latest {
+    if at.timestamp() > now.lately.latest() {
         return wrong(format!("a lease was released before its time: it says at {at}, and that is to come"), &[id]);
     }
     let told = |name| deadline::find(&old.status.as_ref()?.deadlines, name).map(|d| d.at);
@@ -38,9 +39,9 @@ pub fn of_lease(now: &Now, old: &Lease, new: &Lease) -> Verdict {
         "Expired" => ends(now, new, blueprint).into_iter().flatten().any(|end| end <= at),
         "QueueTimeout" => {
             let timeout = new.spec.queue_timeout;
-            let from = new.metadata.creation_timestamp.as_ref().map(|t| MicroTime::from(t.0));
+            let from = since_creation(&new.metadata, at);
             let end = told(DeadlineName::Queue).or(from.zip(timeout).map(|(from, timeout)| from.after(timeout)));
-            timeout.is_some() && (now.set_back || end.is_some_and(|end| end <= at))
+            timeout.is_some() && end.is_some_and(|end| end <= at)
         }
         "HeartbeatLost" => {
             let since = now.beats.get(id).filter(|(when, _)| now.set_back_at < *when).map(|(_, wall)| *wall);
@@ -67,8 +68,14 @@ pub fn of_lease(now: &Now, old: &Lease, new: &Lease) -> Verdict {
     if rightly { Ok(()) } else { wrong(format!("a lease was released without a cause: {reason} at {at}"), &ids) }
 }
 
+/// From when the clocks run that run from an object's creation: what was made in a controller's future, for its clock was set
+/// back, is new to it.
+fn since_creation(meta: &ObjectMeta, at: MicroTime) -> Option<MicroTime> {
+    meta.creation_timestamp.as_ref().map(|t| MicroTime::from(t.0).min(at))
+}
+
 /// The ends that a lease can have had, with nothing cut: what it wishes, what its Blueprint allows, what its resource has.
-fn ends(now: &Now, lease: &Lease, blueprint: Option<&Blueprint>) -> [Option<MicroTime>; 4] {
+pub fn ends(now: &Now, lease: &Lease, blueprint: Option<&Blueprint>) -> [Option<MicroTime>; 4] {
     let status = lease.status.as_ref().unwrap();
     let from = |length: Option<Duration>| Some(status.activated_at?.after(length?));
     let age = status.resource_ref.as_ref().and_then(|r| now.resources.get(&r.uid)?.status.as_ref()?.expires_at);
@@ -97,7 +104,7 @@ pub fn of_resource(now: &Now, old: &Resource, new: &Resource) -> Verdict {
     let Some(at) = status.released_at else {
         return wrong("a resource is over, and it does not say since when", &[id]);
     };
-    if at.timestamp() > now.latest {
+    if at.timestamp() > now.lately.latest() {
         return wrong(format!("a resource was released before its time: it says at {at}, and that is to come"), &[id]);
     }
     let owner = &new.spec.blueprint_ref.uid;
@@ -125,10 +132,10 @@ pub fn of_resource(now: &Now, old: &Resource, new: &Resource) -> Verdict {
             idle && end.is_some_and(|end| end <= at)
         }
         "BuildTimeout" => {
-            let from = new.metadata.creation_timestamp.as_ref().map(|t| MicroTime::from(t.0));
+            let from = since_creation(&new.metadata, at);
             let timeout = policy.build_timeout.unwrap_or(deadline::BUILD_TIMEOUT);
             let end = told(DeadlineName::Build).or(from.map(|from| from.after(timeout)));
-            now.set_back || end.is_some_and(|end| end <= at)
+            end.is_some_and(|end| end <= at)
         }
         "Failed" => now.hopeless.contains(&EffectKey::of_resource(id)),
         "BlueprintDeleted" => idle && now.blueprints.get(owner).is_none_or(|b| is_deleting(&b.metadata)),
@@ -155,7 +162,7 @@ fn too_many(now: &Now, resource: &Resource) -> bool {
     lowest.is_some_and(|lowest| unbuilt || live > lowest)
 }
 
-fn newly_applied(old: Option<&[LedgerEntry]>, new: &[LedgerEntry], types: &[CommandType]) -> bool {
+pub(super) fn newly_applied(old: Option<&[LedgerEntry]>, new: &[LedgerEntry], types: &[CommandType]) -> bool {
     let fresh = |entry: &&LedgerEntry| !old.is_some_and(|old| old.iter().any(|before| before.id == entry.id));
     let mut fresh = new.iter().filter(fresh);
     fresh.any(|entry| types.contains(&entry.type_) && entry.outcome == Outcome::Applied)

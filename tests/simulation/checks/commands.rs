@@ -1,9 +1,9 @@
 //! Commands: Q1 to Q3. A command takes effect once, in one write with its record, and that never changes.
 
-use super::{Now, Verdict, wrong};
+use super::{Now, Verdict, causes, wrong};
 use drydock::{
-    api::{Command, CommandType, Lease, LeasePhase, LedgerEntry, Outcome, Resource, ResourcePhase, Wish},
-    lifecycle::{commands, uid},
+    api::{Command, CommandType, Condition, Lease, LeasePhase, LedgerEntry, Outcome, Resource, ResourcePhase, Wish},
+    lifecycle::{commands, conditions, uid},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -15,8 +15,9 @@ impl Now {
         let fresh = self.ledger(id, &new.spec.commands, &ledger(old), &ledger(new))?;
         let over =
             |lease: &Lease| matches!(lease.phase(), LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed);
-        if applied(&fresh, CommandType::Release) && !over(new) {
-            return wrong("a Release is on record as Applied, and the lease is not released", &[id]);
+        // Whatever the record says came of it: nothing that lives may keep from being released.
+        if consumed(&fresh, CommandType::Release) && !over(new) {
+            return wrong("a Release is consumed, and the lease is not released", &[id]);
         }
         let wish = |lease: &Lease| lease.status.as_ref().and_then(|s| s.wish);
         let seen = |lease: &Lease| lease.status.as_ref().and_then(|s| s.expiry_seen);
@@ -29,8 +30,8 @@ impl Now {
         let ledger = |r: &Resource| r.status.as_ref().map(|s| s.commands.clone()).unwrap_or_default();
         let fresh = self.ledger(id, &new.spec.commands, &ledger(old), &ledger(new))?;
         let live = matches!(new.phase(), ResourcePhase::Pending | ResourcePhase::Active);
-        if live && (applied(&fresh, CommandType::Release) || applied(&fresh, CommandType::Reclaim)) {
-            return wrong("a Release or Reclaim is on record as Applied, and the resource is not released", &[id]);
+        if live && (consumed(&fresh, CommandType::Release) || applied(&fresh, CommandType::Reclaim)) {
+            return wrong("a Release is consumed, or a Reclaim Applied, and the resource is not released", &[id]);
         }
         let wish = |r: &Resource| r.status.as_ref().and_then(|s| s.wish);
         let seen = |r: &Resource| r.status.as_ref().and_then(|s| s.expiry_seen);
@@ -80,6 +81,31 @@ pub(super) fn is_pruned<Spec: Serialize, Status: Serialize>(old: &Spec, new: &Sp
         queue.retain(|command| kept.contains(command) || !ledger.iter().any(|entry| entry["id"] == command["id"]));
     }
     old == new
+}
+
+/// What is written off is written off because somebody has asked for it in this very write, and its teardown had failed.
+pub(super) fn forgotten_rightly(
+    id: &str,
+    conditions: [&[Condition]; 2],
+    before: Option<&[LedgerEntry]>,
+    after: &[LedgerEntry],
+) -> Verdict {
+    let [old, new] = conditions;
+    if conditions::reason(new, "TornDown") != "Forgotten" {
+        return Ok(());
+    }
+    if !causes::newly_applied(before, after, &[CommandType::Forget]) {
+        return wrong("written off, and nobody has asked for it", &[id]);
+    }
+    let failed = ["TeardownFailed", "TeardownTimeout", "CredentialsGone"];
+    if !failed.contains(&conditions::reason(old, "TornDown")) {
+        return wrong("written off, and no teardown had failed", &[id]);
+    }
+    Ok(())
+}
+
+fn consumed(fresh: &[LedgerEntry], type_: CommandType) -> bool {
+    fresh.iter().any(|entry| entry.type_ == type_)
 }
 
 fn applied(fresh: &[LedgerEntry], type_: CommandType) -> bool {

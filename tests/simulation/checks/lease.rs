@@ -4,7 +4,7 @@ use super::{Now, Verdict, causes, wrong};
 use crate::journal::Change;
 use drydock::{
     api::{CommandType, DeadlineName, Lease, LeasePhase, LeaseStatus, ResourcePhase, step::EffectKey},
-    lifecycle::{commands, conditions, has_finalizer, is_deleting, uid},
+    lifecycle::{commands, conditions, deadline, has_finalizer, is_deleting, uid},
 };
 use std::sync::Arc;
 
@@ -64,6 +64,7 @@ impl Now {
             return wrong("L8: a hold began that was not written with Released", &[id]);
         }
         self.hold_ended(old, new)?;
+        self.within_limits(old, new)?;
         self.ledger_of_lease(old, new)?;
         self.question_of_lease(old, new)?;
         causes::of_lease(self, old, new)
@@ -78,8 +79,30 @@ impl Now {
             .any(|c| c.type_ == CommandType::Release && c.hold.is_none());
         let resource = new.resource_ref().and_then(|r| self.resources.get(&r.uid));
         let lost = resource.is_none_or(|r| !matches!(r.phase(), ResourcePhase::Pending | ResourcePhase::Active));
-        if shorter && until > self.latest && !asked && !lost && !is_deleting(&new.metadata) {
+        if shorter && until > self.lately.latest() && !asked && !lost && !is_deleting(&new.metadata) {
             return wrong("Q3: a hold ended before its time", &[uid(&new.metadata)]);
+        }
+        Ok(())
+    }
+
+    /// `maxHold` and `maxTTL`, by whatever the writer can have gone by; where it can have seen no Blueprint, by none.
+    fn within_limits(&self, old: &Lease, new: &Lease) -> Verdict {
+        let id = uid(&new.metadata);
+        let resource = new.resource_ref().and_then(|r| self.resources.get(&r.uid));
+        let Some(owner) = resource.map(|r| r.spec.blueprint_ref.uid.as_str()).filter(|owner| self.sees(owner)) else {
+            return Ok(());
+        };
+        let status = new.status.as_ref().unwrap();
+        let most = self.readable(owner).map(|b| b.spec.lease.max_hold.unwrap_or(deadline::MAX_HOLD)).max();
+        let latest = status.released_at.zip(most).map(|(from, most)| from.after(most).timestamp());
+        if hold(new) != hold(old) && hold(new).is_some_and(|until| latest.is_some_and(|latest| until > latest)) {
+            return wrong("a lease is held for longer than maxHold", &[id, owner]);
+        }
+        let end = |lease: &Lease| lease.status.as_ref().and_then(|s| s.expires_at);
+        let told = new.phase() == Active && (old.phase() != Active || end(new) != end(old));
+        let latest = self.maximum(owner, status).filter(|_| told);
+        if latest.is_some_and(|latest| end(new).is_none_or(|end| end > latest)) {
+            return wrong("a lease is to live for longer than maxTTL", &[id, owner]);
         }
         Ok(())
     }
@@ -146,6 +169,10 @@ impl Now {
         if new.phase() != Destroyed {
             return Ok(());
         }
+        let before = old.status.as_ref();
+        let told = before.map_or(&[][..], |s| &s.conditions);
+        let ledger = before.map(|s| s.commands.as_slice());
+        super::commands::forgotten_rightly(id, [told, &status.conditions], ledger, &status.commands)?;
         if conditions::reason(&status.conditions, "TornDown") == "Forgotten" {
             self.forgotten.insert(id.to_owned());
             return Ok(());

@@ -1,9 +1,11 @@
 //! What must hold after every step: over every version of every object that the API server stores, and over every effect
 //! on the world, in the order in which they happened.
 
-mod causes;
+pub mod causes;
 mod commands;
 mod drivers;
+mod ladder;
+mod lately;
 mod lease;
 mod placement;
 mod pools;
@@ -16,13 +18,14 @@ use crate::{
     server::write::CONTROLLER,
     story,
     time::Clocks,
+    trouble,
 };
 use drydock::{
     api::{
         Blueprint, Lease, LeasePhase, LedgerEntry, Resource,
         step::{EffectKey, StepKind},
     },
-    lifecycle::{has_finalizer, uid},
+    lifecycle::{has_finalizer, is_deleting, uid},
 };
 use jiff::Timestamp;
 use serde::Deserialize as _;
@@ -69,8 +72,6 @@ pub struct Now {
     pub slots: BTreeMap<String, (String, String)>,
     /// Every lease that ever was.
     pub known_leases: BTreeSet<String>,
-    /// In which version each of them came.
-    pub tickets: BTreeMap<String, u64>,
     /// Objects that went by force, or before the controller had put its finalizer on.
     pub vanished: BTreeSet<String>,
     /// Blueprints that ever had the finalizer.
@@ -81,7 +82,8 @@ pub struct Now {
     pub labels: BTreeMap<String, Versions<BTreeMap<String, String>>>,
     /// Namespaces that are there, and whether they are to go.
     pub namespaces: BTreeMap<String, bool>,
-    /// In which version each resource was made, each came to count as what it does, and each claim was written.
+    /// In which version each lease came and each resource was made, each came to count as what it does, and each claim was
+    /// written.
     pub born: BTreeMap<String, u64>,
     pub counts_since: BTreeMap<String, u64>,
     pub claimed: BTreeMap<EffectKey, u64>,
@@ -108,12 +110,11 @@ pub struct Now {
     pub hopeless: BTreeSet<EffectKey>,
     /// UIDs that were written off without a teardown.
     pub forgotten: BTreeSet<String>,
-    /// The wall clock has been set back.
-    pub set_back: bool,
     /// The latest that the wall clock has ever shown.
     pub latest: Timestamp,
-    /// What it shows.
+    /// What it shows, and has shown lately.
     pub wall: Timestamp,
+    pub lately: lately::Lately,
     /// Up to which version whoever does it knew all, when it made up its mind.
     pub knew: Known,
     /// Who does it.
@@ -126,6 +127,10 @@ pub struct Now {
     pub overtaken: Vec<queue::Overtaken>,
     /// Who is where.
     pub placements: placement::Placements,
+    /// What was reclaimed, a moment ago, though another was idle for longer.
+    pub reclaims: Vec<ladder::Doubt>,
+    /// Who has made each resource.
+    pub makers: BTreeMap<String, Arc<str>>,
 }
 
 /// See the module.
@@ -145,16 +150,31 @@ impl Checks {
     pub fn catch_up(&mut self) -> Option<Wrong> {
         let entries: Vec<Entry> = self.journal.all()[self.next..].to_vec();
         self.next += entries.len();
-        entries.iter().find_map(|entry| self.now.step(entry).err())
+        let wrong = entries.iter().find_map(|entry| self.now.step(entry).err());
+        wrong.or_else(|| Some(Wrong { what: trouble::first()?, uids: Vec::new() }))
     }
+}
+
+/// A Blueprint is its author's: of it a controller writes status and finalizer, and never deletes it.
+fn blueprint_metadata(old: &Blueprint, new: &Blueprint) -> Verdict {
+    let id = uid(&new.metadata);
+    if new.spec != old.spec {
+        return wrong("the controller wrote a Blueprint's spec", &[id]);
+    }
+    if is_deleting(&new.metadata) && !is_deleting(&old.metadata) {
+        return wrong("the controller deleted a Blueprint", &[id]);
+    }
+    Ok(())
 }
 
 impl Now {
     fn step(&mut self, entry: &Entry) -> Verdict {
         (self.latest, self.at, self.wall) = (entry.latest, entry.at, entry.wall);
         (self.knew, self.by) = (entry.knew.clone(), Some(entry.by.clone()));
+        self.lately.note(entry.at, entry.wall);
         self.nobody_is_overtaken()?;
         self.everybody_is_placed()?;
+        self.the_longest_idle_goes()?;
         match &entry.what {
             What::Wrote(version) => self.wrote(version, &entry.by),
             What::Called { kind, work } => {
@@ -184,7 +204,7 @@ impl Now {
             }
             What::Note(note) => {
                 if note.contains("jumps by -") || note.contains("set right") {
-                    (self.set_back, self.set_back_at) = (true, entry.at);
+                    self.set_back_at = entry.at;
                 }
                 Ok(())
             }
@@ -199,7 +219,7 @@ impl Now {
                 let id = uid(&new.metadata).to_owned();
                 let old = self.leases.get(&id).cloned();
                 self.known_leases.insert(id.clone());
-                self.tickets.entry(id.clone()).or_insert(version.number);
+                self.born.entry(id.clone()).or_insert(version.number);
                 self.note_change(&id);
                 if old.as_ref().is_none_or(|old| old.spec.heartbeat != new.spec.heartbeat) {
                     self.beats.insert(id.clone(), (self.at, self.wall));
@@ -224,11 +244,19 @@ impl Now {
                 let name = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
                 self.slots.insert(id.clone(), name);
                 match (&old, controller) {
-                    (None, true) => self.resource_created(&new)?,
+                    (None, true) => {
+                        self.resource_created(&new)?;
+                        self.makers.extend(self.by.clone().map(|by| (id.clone(), by)));
+                    }
                     (Some(old), true) if version.change == Change::Modified && version.status => {
                         self.resource_status(old, &new)?;
                     }
-                    (Some(old), true) => self.resource_metadata(old, &new, version.change)?,
+                    (Some(old), true) => {
+                        self.resource_metadata(old, &new, version.change)?;
+                        if new.spec.commands.len() > old.spec.commands.len() {
+                            self.note_reclaim(old);
+                        }
+                    }
                     _ => {}
                 }
                 self.count(old.as_deref(), &new, version.number);
@@ -254,6 +282,9 @@ impl Now {
                 }
                 let old = self.blueprints.get(&id).cloned();
                 let let_go = version.change == Change::Deleted || !has_finalizer(&new.metadata);
+                if let (Some(old), true) = (&old, controller) {
+                    blueprint_metadata(old, &new)?;
+                }
                 if controller && let_go && old.is_some_and(|old| has_finalizer(&old.metadata)) {
                     self.blueprint_let_go(&id)?;
                 }

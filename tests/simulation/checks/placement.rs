@@ -41,6 +41,16 @@ impl Now {
         self.placements.changed.insert(id.to_owned(), self.at);
     }
 
+    /// Whether it is as it was a moment ago.
+    pub(super) fn has_rested(&self, resource: &Resource) -> bool {
+        self.placements.changed.get(uid(&resource.metadata)).is_some_and(|at| *at + MOMENT < self.at)
+    }
+
+    /// Whether it is there, and as it was then.
+    pub(super) fn is_unchanged_since(&self, id: &str, then: Duration) -> bool {
+        self.resources.contains_key(id) && self.placements.changed.get(id).is_some_and(|at| *at < then)
+    }
+
     /// Notes a grant for which there was a better place.
     pub(super) fn note_placement(&mut self, old: &Resource, new: &Resource, claim: &Claim) {
         let alone = new.claims().len() == old.claims().len() + 1;

@@ -23,13 +23,25 @@ impl Now {
         since(self.versions.get(owner), knew).iter().map(|(_, blueprint)| &**blueprint)
     }
 
+    /// Whether whoever writes this must have seen the Blueprint, in some version.
+    pub(super) fn sees(&self, owner: &str) -> bool {
+        let knew = self.knew.get(&Kind::Blueprint).copied().unwrap_or(0);
+        let first = self.versions.get(owner).and_then(|versions| versions.first());
+        self.blueprints.contains_key(owner) && first.is_some_and(|(number, _)| *number <= knew)
+    }
+
+    /// How many leases a resource has room for, by whatever whoever grants it can have gone by; not by what it says itself.
+    pub(super) fn places(&self, owner: &str) -> i64 {
+        self.readable(owner).map(|b| b.spec.limits.leases_per_resource).max().unwrap_or(1)
+    }
+
     fn readable_labels(&self, namespace: &str) -> impl Iterator<Item = &BTreeMap<String, String>> + Clone {
         let knew = self.knew.get(&Kind::Namespace).copied().unwrap_or(0);
         since(self.labels.get(namespace), knew).iter().map(|(_, labels)| labels)
     }
 
     /// Whether whoever writes this knew of what is so since this version.
-    fn is_known(&self, since: Option<&u64>) -> bool {
+    pub(super) fn is_known(&self, since: Option<&u64>) -> bool {
         let knew = self.knew.get(&Kind::Resource).copied().unwrap_or(0);
         since.is_some_and(|since| *since <= knew)
     }
@@ -181,6 +193,7 @@ impl Now {
                 r.phase() == ResourcePhase::Released && conditions::true_reason(status, "Released") == Some("Outdated");
             (goes || r.phase() == ResourcePhase::Pending) && self.is_known(self.counts_since.get(uid(&r.metadata)))
         });
+        self.oldest_is_replaced(new)?;
         match busy {
             Some(other) => wrong("two resources are replaced at once", &[id, uid(&other.metadata)]),
             None => Ok(()),

@@ -21,11 +21,12 @@ pub struct Overtaken {
 }
 
 /// The order of api.md, 5, said once more: priority, creation, ticket, UID.
-fn place<'a>(lease: &'a Lease, came: u64, policy: &LeasePolicy) -> (i32, Option<jiff::Timestamp>, u64, &'a str) {
+fn place<'a>(lease: &'a Lease, policy: &LeasePolicy) -> (i32, Option<jiff::Timestamp>, u64, &'a str) {
     let priority = lease.spec.priority.min(policy.max_priority.unwrap_or(1000));
-    let ticket = lease.status.as_ref().and_then(|s| s.queue_ticket.as_ref()).and_then(|t| t.parse().ok());
+    let ticket =
+        lease.status.as_ref().and_then(|s| s.queue_ticket.as_ref()).or(lease.metadata.resource_version.as_ref());
     let created = lease.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    (-priority, created, ticket.unwrap_or(came), uid(&lease.metadata))
+    (-priority, created, ticket.and_then(|t| t.parse().ok()).unwrap_or(0), uid(&lease.metadata))
 }
 
 /// Who wants the same stands in one queue.
@@ -41,14 +42,13 @@ impl Now {
             return;
         };
         let Some(lease) = self.leases.get(&claim.uid) else { return };
-        // While nothing goes wrong each is seen as it comes.
-        let came = |lease: &Lease| self.tickets.get(uid(&lease.metadata)).copied().unwrap_or(0);
-        let mine = place(lease, came(lease), &blueprint.spec.lease);
+        let mine = place(lease, &blueprint.spec.lease);
         let passed_over = self.leases.values().filter(|other| {
             self.waits(uid(&other.metadata))
                 && other.metadata.namespace == lease.metadata.namespace
                 && wants(other) == wants(lease)
-                && place(other, came(other), &blueprint.spec.lease) < mine
+                && place(other, &blueprint.spec.lease) < mine
+                && self.came_before(other, lease)
         });
         let at = self.at;
         let note = |other: &std::sync::Arc<drydock::api::Lease>| Overtaken {
@@ -59,6 +59,15 @@ impl Now {
         };
         let noted: Vec<_> = passed_over.map(note).collect();
         self.overtaken.extend(noted);
+    }
+
+    /// Within a second the ticket decides, and for one that has none the version at which a controller sees it: the one in which
+    /// it came, or that in which it got its finalizer. Of two such only the earlier in both has come before.
+    fn came_before(&self, lease: &Lease, other: &Lease) -> bool {
+        let created = |lease: &Lease| lease.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        let has_ticket = |lease: &Lease| lease.status.as_ref().is_some_and(|s| s.queue_ticket.is_some());
+        let born = |lease: &Lease| self.born.get(uid(&lease.metadata));
+        created(lease) != created(other) || (has_ticket(lease) && has_ticket(other)) || born(lease) < born(other)
     }
 
     /// Whether who was passed over waits still.

@@ -58,6 +58,7 @@ impl Now {
         if new.slot().is_none() || blueprint.metadata.name.as_deref() != Some(&new.spec.blueprint_ref.name) {
             return wrong("a resource's name is not that of a slot of its Blueprint", &[id]);
         }
+        self.one_build_for_each(new)?;
         // A list of hosts may be longer than the limit: then it is held when they are built.
         self.made_rightly(new)
     }
@@ -125,8 +126,9 @@ impl Now {
         if commands::unconsumed(&old.spec.commands, &status.commands).next().is_some() {
             return wrong("R3: granted beside a command that was not consumed", &[id, &claim.uid]);
         }
-        if status.claims.len() as i64 > status.capacity {
-            return wrong("more claims than there is room for", &[id, &claim.uid]);
+        let room = self.places(&new.spec.blueprint_ref.uid);
+        if status.claims.len() as i64 > room {
+            return wrong(format!("more claims than there is room for, {room}"), &[id, &claim.uid]);
         }
         if !self.known_leases.contains(&claim.uid) {
             return wrong("G3: a claim that no lease has by its UID", &[id, &claim.uid]);
@@ -197,6 +199,10 @@ impl Now {
             return wrong("R8: a resource is Destroyed that is claimed", &[id]);
         }
         let status = new.status.as_ref().unwrap();
+        let before = old.status.as_ref();
+        let told = before.map_or(&[][..], |s| &s.conditions);
+        let ledger = before.map(|s| s.commands.as_slice());
+        super::commands::forgotten_rightly(id, [told, &status.conditions], ledger, &status.commands)?;
         if conditions::reason(&status.conditions, "TornDown") == "Forgotten" {
             self.forgotten.insert(id.to_owned());
             return Ok(());

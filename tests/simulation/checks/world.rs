@@ -116,6 +116,9 @@ impl Now {
         if let Some(other) = self.of_lease(id).find(|other| !self.is_lost(other)) {
             return wrong(format!("{key:?} was made beside {other:?} for one lease"), &ids);
         }
+        if let Some(other) = self.held_by_force(key) {
+            return wrong(format!("R2: {key:?} was made in the slot of {other:?}, whose lease has not ended"), &ids);
+        }
         let Some(resource) = self.resources.get(&key.resource) else {
             return wrong(format!("{key:?} was made on a resource that is gone"), &ids);
         };
@@ -126,14 +129,29 @@ impl Now {
             let known = other.lease.as_ref().is_some_and(|(lease, _)| !self.vanished.contains(lease));
             known && !self.is_lost(other) && self.slots.get(&other.resource) == slot
         });
-        let capacity = resource.status.as_ref().map_or(0, |s| s.capacity.max(s.claims.len() as i64));
-        if beside.count() as i64 >= capacity {
+        // Each has a claim, and for no more claims than there is room for: see `granted_to`.
+        if beside.count() >= resource.claims().len() {
             return wrong(format!("{key:?} was made where there is no room"), &ids);
         }
         Ok(())
     }
 
-    /// L7, R2: where a resource went by force its slot is not given to others before its leases have ended.
+    /// What is in the same slot, of a lease that lives, and whose resource went by force.
+    fn held_by_force(&self, key: &EffectKey) -> Option<&EffectKey> {
+        let slot = self.slots.get(&key.resource);
+        self.there.iter().find(|other| {
+            let lives = |(id, attempt): &(String, i64)| {
+                let lease = self.leases.get(id).filter(|lease| lease.attempt() == *attempt);
+                lease.is_some_and(|lease| lease.phase() != LeasePhase::Destroyed)
+            };
+            other.resource != key.resource
+                && self.vanished.contains(&other.resource)
+                && self.slots.get(&other.resource) == slot
+                && other.lease.as_ref().is_some_and(lives)
+        })
+    }
+
+    /// L7: where a resource went by force its slot is not given to others before its leases have ended.
     fn beside_nobody(&self, key: &EffectKey, id: &str) -> Verdict {
         let slot = self.slots.get(&key.resource);
         let of_another = |other: &&EffectKey| {

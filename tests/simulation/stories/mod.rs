@@ -6,6 +6,7 @@ mod story_47;
 mod story_50;
 mod story_51;
 mod story_52;
+mod waiters;
 
 use crate::{
     checks::Checks,
