@@ -23,9 +23,6 @@ impl Pass<'_> {
     }
 
     pub(super) fn build(&mut self) {
-        if self.blueprint.is_none_or(|b| b.spec.suspend) {
-            return;
-        }
         let step = self.wanted(StepKind::Build);
         match report_of(self.around.reports, &step).map(|r| &r.answer) {
             Some(Answer::Done(facts)) => return self.active(facts),
@@ -42,6 +39,10 @@ impl Pass<'_> {
                 self.waits_for = Some(wait.why.clone());
             }
             Some(Answer::Need(_)) | None => {}
+        }
+        // Whatever has been done by now is on record first: it would have to be done again, or found out again.
+        if self.blueprint.is_none_or(|b| b.spec.suspend) {
+            return;
         }
         // R1 and R2: before the first call, and before Active.
         if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) && !bug!(UnreadBlueprint) {

@@ -134,6 +134,10 @@ fn while_the_blueprint_is_suspended_nothing_is_built() {
     let decision = scene.pass(at(1));
     assert_eq!((decision.status, decision.step), (ResourceStatus::default(), None));
     assert_eq!(decision.wake, Some(at(15 * MINUTE + 1)), "its time runs");
+    let mut built = Scene::reach(State::Building, "", "suspend: true");
+    built.candidates = vec![candidate("l", 0)];
+    built.answer(StepKind::Build, done());
+    assert_eq!(short(&built.pass(at(2)).status), "Active", "what was built by then is there, and granted to nobody");
     let mut building = Scene::reach(State::Building, "", "suspend: true");
     assert_eq!(building.pass(at(LATER)).step, None);
     building.blueprint.spec.suspend = false;
