@@ -55,7 +55,7 @@ impl Index {
             return None;
         }
         let end = |r: &Resource| r.status.as_ref().and_then(|s| s.expires_at);
-        let needed = lease.spec.expires_at.or(lease.spec.ttl.map(|ttl| now.after(ttl)));
+        let needed = deadline::granted_now(lease, &pool.object.spec.lease, now);
         let outlives = |r: &Resource| end(r).is_none_or(|end| needed.is_some_and(|needed| needed <= end));
         let fitting = pool
             .free
