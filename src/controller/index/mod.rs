@@ -159,6 +159,10 @@ impl Waiter {
     fn told(&self) -> Option<i64> {
         self.news.or(self.recorded)
     }
+
+    fn is_in(&self, blueprint: &ObjectKey) -> bool {
+        self.queues.iter().any(|queued| queued.blueprint == *blueprint)
+    }
 }
 
 /// A lease's entry in the queue of one Blueprint.
