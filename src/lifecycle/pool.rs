@@ -195,10 +195,18 @@ pub fn grants(blueprint: &Blueprint, slot: SlotState) -> bool {
     !blueprint.spec.suspend && !is_deleting(&blueprint.metadata) && slot == SlotState::Current && is_sound(blueprint)
 }
 
+/// Where the expression stands that has a say at deadlines; what is told of it begins with that.
+pub const UNLESS: &str = "spec.expiry.unless";
+
 /// What its driver found wrong with a Blueprint, where nothing can be built from it.
 pub fn unsound(blueprint: &Blueprint) -> Option<&str> {
     let ready = conditions::get(&blueprint.status.as_ref()?.conditions, "Ready")?;
-    let unsound = matches!(ready.reason.as_str(), "InvalidExpression" | "ExpressionTooSlow");
+    let unsound = match ready.reason.as_str() {
+        "InvalidExpression" => true,
+        // An `unless` that does not answer declines nothing (api.md, 6); what is built and granted does not depend on it.
+        "ExpressionTooSlow" => !ready.message.starts_with(UNLESS),
+        _ => false,
+    };
     unsound.then_some(ready.message.as_str())
 }
 
@@ -386,7 +394,8 @@ mod tests {
             let status = blueprint.status.get_or_insert_default();
             status.observed_generation = seen;
             if !reason.is_empty() {
-                conditions::set(&mut status.conditions, at(0), "Ready", conditions::Truth::False, reason, "why");
+                let (reason, message) = reason.split_once(' ').unwrap_or((reason, "why"));
+                conditions::set(&mut status.conditions, at(0), "Ready", conditions::Truth::False, reason, message);
             }
             (is_judged(&blueprint), is_sound(&blueprint), unsound(&blueprint).map(str::to_owned))
         };
@@ -401,6 +410,14 @@ mod tests {
             (objects, Some(2), "Suspended", (true, true, None)),
             (objects, Some(2), "InvalidExpression", (true, false, why())),
             (objects, Some(2), "ExpressionTooSlow", (true, false, why())),
+            // Nobody builds or grants by what has a say at deadlines only.
+            (hosts, Some(2), "ExpressionTooSlow spec.expiry.unless: why", (true, true, None)),
+            (
+                hosts,
+                Some(2),
+                "InvalidExpression spec.expiry.unless: why",
+                (true, false, Some("spec.expiry.unless: why".to_owned())),
+            ),
             // It was changed since; it counts as it was until it is looked at.
             (objects, Some(1), "InvalidExpression", (false, false, why())),
         ] {
