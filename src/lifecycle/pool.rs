@@ -145,8 +145,10 @@ pub fn live(counts: &ResourceCounts) -> i64 {
 pub enum SlotState {
     /// It is what the Blueprint asks for.
     Current,
-    /// Its entry was removed or disabled, or is another Blueprint's.
+    /// Its entry was removed or disabled.
     Disabled,
+    /// Its entry is an older Blueprint's, which lists the same machine.
+    Taken,
     /// Its entry was changed.
     Outdated,
     /// There are more than `maxResources`, and it is one of those that nobody holds.
@@ -158,6 +160,7 @@ pub enum SlotState {
 pub fn slot_state(resource: &Resource, slots: Option<&[Slot]>) -> SlotState {
     let Some(slots) = slots else { return SlotState::Current };
     match slots.iter().find(|slot| Some(slot.name.as_str()) == resource.slot()) {
+        Some(slot) if slot.taken => SlotState::Taken,
         Some(slot) if !slot.enabled => SlotState::Disabled,
         Some(slot) if resource.spec.template_hash.as_ref() != Some(&slot.template_hash) => SlotState::Outdated,
         Some(_) => SlotState::Current,
@@ -284,6 +287,7 @@ mod tests {
             (Some(vec![slot("h1", "abc", false)]), SlotState::Disabled),
             (Some(vec![slot("h1", "xyz", false)]), SlotState::Disabled),
             (Some(vec![slot("h1", "xyz", true)]), SlotState::Outdated),
+            (Some(vec![Slot { taken: true, ..slot("h1", "abc", false) }]), SlotState::Taken),
             (Some(vec![slot("h2", "abc", true)]), SlotState::Disabled),
             (Some(vec![slot("ci--h1", "abc", true)]), SlotState::Disabled),
             (Some(vec![]), SlotState::Disabled),
@@ -456,7 +460,7 @@ mod tests {
         let shared = || (in_phase(ResourcePhase::Active), blueprint("limits: {leasesPerResource: 3}"));
         let (resource, three) = shared();
         assert_eq!([0, 2, 3, 9].map(|held| room(&resource, &three, SlotState::Current, held)), [3, 1, 0, 0]);
-        for state in [SlotState::Disabled, SlotState::Outdated, SlotState::Surplus] {
+        for state in [SlotState::Disabled, SlotState::Taken, SlotState::Outdated, SlotState::Surplus] {
             assert_eq!(room(&resource, &three, state, 0), 0, "{state:?}");
         }
         for (name, change) in changes {

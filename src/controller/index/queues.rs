@@ -121,7 +121,7 @@ impl Index {
                 .collect();
             for slot in &mut slots {
                 if slot.identity.as_ref().is_some_and(|identity| theirs.contains(identity)) {
-                    slot.enabled = false;
+                    (slot.enabled, slot.taken) = (false, true);
                     taken.push(slot.name.clone());
                 }
             }
