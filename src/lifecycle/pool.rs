@@ -63,6 +63,25 @@ pub fn makes_room(resource: &Resource) -> bool {
     }
 }
 
+/// What keeps a resource from serving anybody, and does not pass by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is over, and its teardown fails.
+    Stuck,
+    /// Nobody holds it, and something of it is lost.
+    Lost,
+}
+
+/// See [`Trouble`].
+pub fn trouble(resource: &Resource) -> Option<Trouble> {
+    let conditions = resource.status.as_ref()?.conditions.as_slice();
+    match bucket(resource) {
+        Bucket::Released | Bucket::Broken => teardown::is_failing(conditions).then_some(Trouble::Stuck),
+        Bucket::Idle => health::is_lost(conditions).then_some(Trouble::Lost),
+        Bucket::Pending | Bucket::Leased | Bucket::Destroyed => None,
+    }
+}
+
 /// Whether it goes because it was reclaimed.
 pub fn is_reclaimed(resource: &Resource) -> bool {
     let conditions = resource.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();

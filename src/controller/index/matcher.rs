@@ -49,7 +49,7 @@ impl Index {
     }
 
     /// Where there is a choice a lease gets a resource that outlives it, else the one that lives longest.
-    fn best_free(&self, blueprint: &ObjectKey, lease: &Lease, now: MicroTime) -> Option<ObjectKey> {
+    pub(super) fn best_free(&self, blueprint: &ObjectKey, lease: &Lease, now: MicroTime) -> Option<ObjectKey> {
         let pool = self.blueprints.get(blueprint)?;
         if pool.free.is_empty() || !self.may_hold(pool, lease.metadata.namespace.as_deref().unwrap_or_default()) {
             return None;
