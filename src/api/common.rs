@@ -162,7 +162,8 @@ pub struct Selector {
 }
 
 /// One requirement of a selector.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[x_kube(validation = ("(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)", "values go with operator In or NotIn, and only with these; give at least one, or use Exists or DoesNotExist without any"))]
 pub struct Requirement {
     /// The key that is looked at.
     #[schemars(length(min = 1, max = 316))]

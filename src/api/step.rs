@@ -20,6 +20,8 @@ pub struct Slot {
     pub template_hash: String,
     /// False: nothing new is built in it or granted on it, and what is there is drained.
     pub enabled: bool,
+    /// True: an older Blueprint lists what stands there too, and offers it; so this one is not enabled.
+    pub taken: bool,
     /// What stands there in the world, where two Blueprints could mean the same (`HostTaken`).
     pub identity: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! Which cluster a verb talks to, and in which namespace: the flags that kubectl has.
 
 use super::error::Error;
+use clap::builder::NonEmptyStringValueParser;
 use kube::{
     Api, Client, Config, Resource,
     config::{KubeConfigOptions, Kubeconfig},
@@ -26,8 +27,9 @@ pub struct Connection {
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
 
+    // An empty one would ask for all namespaces, in which no object is found by its name.
     /// The namespace; default: the context's
-    #[arg(long, short, value_name = "NAME")]
+    #[arg(long, short, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub namespace: Option<String>,
 }
 

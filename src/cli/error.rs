@@ -1,5 +1,7 @@
 //! What can go wrong in a verb, as one line that names the thing, its value and the way out.
 
+use super::queued::Queued;
+use crate::api::Lease;
 use kube::{config::KubeconfigError, core::Status};
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -40,6 +42,26 @@ pub enum Error {
         tried: String,
         /// The answer.
         status: Box<Status>,
+    },
+    /// The object is not there.
+    #[error(
+        "{what}: not found in namespace {namespace}; see what is there with `kubectl get {kind} --namespace {namespace}`, or give another --namespace"
+    )]
+    NotFound {
+        /// Which object.
+        what: String,
+        /// Its kind, as kubectl knows it.
+        kind: &'static str,
+        /// Where it was looked for.
+        namespace: String,
+    },
+    /// Another object has the name.
+    #[error("{what}: already exists in namespace {namespace}; give another name, or none, and one is made up")]
+    AlreadyExists {
+        /// Which object.
+        what: String,
+        /// Where it was to be.
+        namespace: String,
     },
     /// The API server could not be asked.
     #[error("{tried}: {}", unreachable(.source))]
@@ -106,10 +128,31 @@ impl Error {
         }
     }
 
-    /// Whether the object that was meant is not there any more.
-    pub(super) fn is_gone(&self) -> bool {
+    /// The same, where it is about an object of ours in a namespace: the server's words do not say in which.
+    pub(super) fn within<K: Queued>(self, name: &str, namespace: &str) -> Self {
         match self {
-            Self::Refused { status, .. } => status.is_not_found(),
+            Self::Refused { tried, .. } if self.is_absent(name) => {
+                let kind = if K::WORD == Lease::WORD { "dlease" } else { "dres" };
+                Self::NotFound { what: tried, kind, namespace: namespace.to_owned() }
+            }
+            Self::Refused { tried, status } if status.is_already_exists() => {
+                Self::AlreadyExists { what: tried, namespace: namespace.to_owned() }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether the answer is that this object is not there: a path that the server does not know, or a namespace that is not
+    /// there, says nothing of the object.
+    fn is_absent(&self, name: &str) -> bool {
+        let of_it = |status: &Status| status.details.as_ref().is_some_and(|d| d.name == name && d.kind != "namespaces");
+        matches!(self, Self::Refused { status, .. } if status.is_not_found() && of_it(status))
+    }
+
+    /// Whether the object of this name, which was meant, is not there any more.
+    pub(super) fn is_gone(&self, name: &str) -> bool {
+        match self {
+            Self::Refused { .. } => self.is_absent(name),
             Self::Replaced { .. } => true,
             _ => false,
         }
@@ -180,4 +223,50 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Resource;
+    use serde_json::{Value, json};
+
+    fn refused(status: Value) -> Error {
+        Error::Refused { tried: "lease/l".to_owned(), status: serde_json::from_value(status).unwrap() }
+    }
+
+    /// Or a release of nothing would look like a release.
+    #[test]
+    fn gone_is_only_the_object_itself() {
+        let not_found = |details: Value| json!({"reason": "NotFound", "code": 404, "details": details});
+        for (status, gone) in [
+            (not_found(json!({"name": "l", "group": "drydock.dev", "kind": "leases"})), true),
+            (not_found(json!({"name": "other", "group": "drydock.dev", "kind": "leases"})), false),
+            (not_found(json!({"name": "l", "kind": "namespaces"})), false),
+            (not_found(json!({})), false),
+            (json!({"code": 404, "reason": "NotFound"}), false),
+            (json!({"code": 403, "reason": "Forbidden", "details": {"name": "l"}}), false),
+        ] {
+            assert_eq!(refused(status.clone()).is_gone("l"), gone, "{status}");
+        }
+        assert!(Error::Replaced { what: "lease/l".to_owned() }.is_gone("l"));
+    }
+
+    /// The server's words do not say in which namespace it has looked, and what to do.
+    #[test]
+    fn where_it_was_looked_for_is_told() {
+        let absent = || refused(json!({"code": 404, "reason": "NotFound", "details": {"name": "l", "kind": "leases"}}));
+        assert_eq!(
+            absent().within::<Lease>("l", "ci").to_string(),
+            "lease/l: not found in namespace ci; see what is there with `kubectl get dlease --namespace ci`, or give another --namespace"
+        );
+        assert!(absent().within::<Resource>("l", "ci").to_string().contains("`kubectl get dres --namespace ci`"));
+        let there = refused(json!({"code": 409, "reason": "AlreadyExists", "details": {"name": "l"}}));
+        assert_eq!(
+            there.within::<Lease>("l", "ci").to_string(),
+            "lease/l: already exists in namespace ci; give another name, or none, and one is made up"
+        );
+        let forbidden = refused(json!({"code": 403, "reason": "Forbidden", "message": "no"}));
+        assert_eq!(forbidden.within::<Lease>("l", "ci").to_string(), "lease/l: no");
+    }
 }

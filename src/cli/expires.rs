@@ -19,11 +19,11 @@ pub struct Args {
     target: Named,
 
     /// At this instant; one that is past ends it now
-    #[arg(long, value_name = "TIME", group = "end", value_parser = until::instant)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, group = "end", value_parser = until::instant)]
     at: Option<MicroTime>,
 
     /// So long from now on
-    #[arg(long, value_name = "DURATION", group = "end")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, group = "end")]
     after: Option<Duration>,
 
     /// Not at all
@@ -35,7 +35,7 @@ pub struct Args {
     reason: Option<String>,
 
     /// How long to wait for the outcome; 0s does not wait
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, default_value = "30s")]
     timeout: Duration,
 
     #[command(flatten)]
@@ -60,5 +60,30 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     match args.target.kind {
         Kind::Lease => send(&cluster.api::<Lease>(), targets, &command, patience).await,
         Kind::Resource => send(&cluster.api::<Resource>(), targets, &command, patience).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser, Debug)]
+    struct Verb {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn wrong_flags_are_refused_by_name() {
+        for (flags, hint) in [
+            (["--after", "-1h"], "invalid value '-1h' for '--after <DURATION>'"),
+            (["--at", "-1h"], "invalid value '-1h' for '--at <TIME>'"),
+            (["--after", "1d"], "invalid value '1d' for '--after <DURATION>'"),
+        ] {
+            let words = ["expires", "lease/l"].iter().chain(&flags);
+            let error = Verb::try_parse_from(words).unwrap_err().to_string();
+            assert!(error.contains(hint), "{flags:?}: {error}");
+        }
     }
 }

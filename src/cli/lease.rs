@@ -2,6 +2,9 @@
 //!
 //! Whoever runs it in a pipeline relies on one thing: where it does not exit with 0, nothing that it asked for stays leased.
 
+#[cfg(test)]
+mod lost;
+
 use super::{
     Connection, Exit,
     append::{Appended, append},
@@ -49,11 +52,11 @@ pub struct Args {
     type_: String,
 
     /// When it ends, waiting included: a time, or +DURATION from now
-    #[arg(long, value_name = "TIME|+DURATION", conflicts_with = "ttl")]
+    #[arg(long, value_name = "TIME|+DURATION", allow_hyphen_values = true, conflicts_with = "ttl")]
     until: Option<Until>,
 
     /// How long it lives once it is active; default: what its Blueprint says
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     ttl: Option<Duration>,
 
     /// What the environment's attributes must be, as kubectl writes it: `arch=arm64,disk in (ssd,nvme),!broken`
@@ -71,7 +74,7 @@ pub struct Args {
     priority: i32,
 
     /// How long to wait in the queue; 0s takes what is free now or gives up; default: for ever
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     queue_timeout: Option<Duration>,
 
     /// What the environment is made with, where its Blueprint lists the parameter
@@ -87,7 +90,7 @@ pub struct Args {
     wait: bool,
 
     /// With --wait: give up after so long, and release what was asked for; default: never
-    #[arg(long, value_name = "DURATION", requires = "wait")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, requires = "wait")]
     wait_timeout: Option<Duration>,
 
     /// What to print: the names as soon as they are known, or the objects at the end
@@ -133,7 +136,14 @@ async fn serve(
 ) -> Result<Exit, Error> {
     for lease in wanted {
         match interrupts.outlast(create(api, &lease)).await {
-            Some(created) => made.push(created?),
+            Some(Ok(created)) => made.push(created),
+            Some(Err(error)) => {
+                // Nothing is known of a create whose answers are all lost: what came of it is taken back with the others.
+                if error.is_passing() {
+                    made.extend(interrupts.outlast(find_own(api, &lease)).await.flatten());
+                }
+                return Err(error.within::<Lease>(lease.name(), api.namespace().unwrap_or_default()));
+            }
             None => print::tell(&format!("error: lease/{}: no answer yet; it may come to be", lease.name())),
         }
         if interrupts.heard() {
@@ -164,15 +174,17 @@ async fn create(api: &Api<Lease>, lease: &Lease) -> Result<Lease, Error> {
     let mut lease = lease.clone();
     let mut attempt = 0;
     loop {
-        match ask(&tried, api.create(&params, &lease)).await {
+        let created = match ask(&tried, api.create(&params, &lease)).await {
             Err(Error::Refused { tried, status }) if status.is_already_exists() => {
-                let there = ask(&tried, api.get(lease.name())).await?;
-                return if annotation(&there, REQUEST) == annotation(&lease, REQUEST) {
-                    Ok(there)
-                } else {
-                    Err(Error::Refused { tried, status })
-                };
+                match ask(&tried, api.get(lease.name())).await {
+                    Ok(there) if annotation(&there, REQUEST) == annotation(&lease, REQUEST) => Ok(there),
+                    Ok(_) => Err(Error::Refused { tried, status }),
+                    Err(error) => Err(error),
+                }
             }
+            created => created,
+        };
+        match created {
             Err(Error::Refused { tried, status }) if asks_for_owner(&status) && annotation(&lease, OWNER).is_none() => {
                 match whoami(api).await {
                     Ok(Some(user)) => {
@@ -187,6 +199,28 @@ async fn create(api: &Api<Lease>, lease: &Lease) -> Result<Lease, Error> {
                 tokio::time::sleep(time::Duration::from_millis(100 << attempt)).await;
             }
             answered => return answered,
+        }
+    }
+}
+
+/// What a create has made whose answers were all lost; or it is said that nobody knows.
+async fn find_own(api: &Api<Lease>, lease: &Lease) -> Option<Lease> {
+    let name = lease.name();
+    let tried = format!("lease/{name}");
+    let mut attempt = 0;
+    loop {
+        match ask(&tried, api.get(name)).await {
+            Ok(there) => return Some(there).filter(|there| annotation(there, REQUEST) == annotation(lease, REQUEST)),
+            Err(error) if error.is_gone(name) => return None,
+            Err(error) if error.is_passing() && attempt < ATTEMPTS => {
+                attempt += 1;
+                tokio::time::sleep(time::Duration::from_millis(100 << attempt)).await;
+            }
+            Err(_) => {
+                let remedy = format!("see to it with `drydock release-lease {name}`");
+                print::tell(&format!("error: {tried}: it may have been created, and nobody could be asked; {remedy}"));
+                return None;
+            }
         }
     }
 }
@@ -224,7 +258,7 @@ async fn take_back(api: &Api<Lease>, made: &[Lease], reason: &str, interrupts: &
         match append(api, name, Some(lease.uid()), command).await {
             Ok(Appended::Queued { .. }) => print::tell(&format!("lease/{name}: Release appended: {reason}")),
             Ok(Appended::Destroyed) => {}
-            Err(error) if error.is_gone() => {}
+            Err(error) if error.is_gone(name) => {}
             Err(error) => print::tell(&format!("error: {error}; release it with `drydock release-lease {name}`")),
         }
     });
@@ -358,6 +392,11 @@ mod tests {
             (&["--until", "10s"], "write +10s"),
             (&["--until", "+1h", "--ttl", "1h"], "'--until <TIME|+DURATION>' cannot be used with '--ttl <DURATION>'"),
             (&["--ttl", "1d"], "'--ttl <DURATION>'"),
+            (&["--ttl", "-1h"], "invalid value '-1h' for '--ttl <DURATION>'"),
+            (&["--queue-timeout", "-1h"], "invalid value '-1h' for '--queue-timeout <DURATION>'"),
+            (&["--until", "-10s"], "invalid value '-10s' for '--until <TIME|+DURATION>'"),
+            (&["--until", "+0s"], "--until +0s: it would be over at once"),
+            (&["--namespace", ""], "'--namespace <NAME>'"),
             (&["--priority", "1001"], "'--priority <N>'"),
             (&["--count", "0"], "'--count <N>'"),
             (&["--blueprint", "/b"], "write NAME, or NAMESPACE/NAME"),

@@ -32,8 +32,21 @@ pub(super) struct Options {
     wait: bool,
 
     /// How long to wait for the outcome, 0s does not wait; with --wait for the teardown [default: 30s; with --wait no limit]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     timeout: Option<Duration>,
+}
+
+impl Options {
+    fn patience(&self) -> Result<Patience, Error> {
+        match (self.wait, self.timeout) {
+            (true, Some(limit)) if limit.is_zero() => {
+                let remedy = "with --wait there is something to wait for; give a longer time, or leave out --wait";
+                Err(Error::Flag { flag: "--timeout", value: limit.to_string(), remedy: remedy.to_owned() })
+            }
+            (true, limit) => Ok(Patience::Teardown(limit)),
+            (false, limit) => Ok(Patience::outcome(limit.unwrap_or(Duration::from_secs(30)))),
+        }
+    }
 }
 
 /// Appends a `Release` to each of `names`, or to all.
@@ -43,10 +56,7 @@ pub(super) async fn release<K: Queued>(
     hold: Option<Duration>,
     options: Options,
 ) -> Result<Exit, Error> {
-    let patience = match (options.wait, options.timeout) {
-        (true, limit) => Patience::Teardown(limit),
-        (false, limit) => Patience::outcome(limit.unwrap_or(Duration::from_secs(30))),
-    };
+    let patience = options.patience()?;
     let command = Command {
         id: id::command()?,
         type_: CommandType::Release,
@@ -106,4 +116,23 @@ fn agreed<K: Queued>(targets: &[Target], namespace: &str) -> Result<bool, Error>
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_wait_for_no_time_at_all_is_refused() {
+        let patience = |wait, timeout: Option<&str>| {
+            let timeout = timeout.map(|text| text.parse().unwrap());
+            Options { all: false, yes: false, reason: None, wait, timeout }.patience().map_err(|e| e.to_string())
+        };
+        let refused = patience(true, Some("0s")).unwrap_err();
+        assert!(refused.starts_with("--timeout 0s: with --wait") && refused.contains("leave out --wait"), "{refused}");
+        assert!(matches!(patience(false, Some("0s")), Ok(Patience::None)));
+        assert!(matches!(patience(true, None), Ok(Patience::Teardown(None))));
+        assert!(matches!(patience(true, Some("1s")), Ok(Patience::Teardown(Some(_)))));
+        assert!(matches!(patience(false, None), Ok(Patience::Outcome(_))));
+    }
 }

@@ -17,7 +17,7 @@ pub struct Args {
     names: Vec<String>,
 
     /// Keep the environment so long for a look before it is torn down
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     hold: Option<Duration>,
 
     #[command(flatten)]

@@ -84,10 +84,11 @@ pub(super) async fn send<K: Queued>(
             Ok(Appended::Queued { uid }) => drop(waiting.insert(name, uid)),
             Ok(Appended::Destroyed) => report::<K>(&name, destroyed(command), &mut exit)?,
             // It was there when it was listed.
-            Err(error) if uid.is_some() && error.is_gone() => {
+            Err(error) if uid.is_some() && error.is_gone(&name) => {
                 report::<K>(&name, judge_gone::<K>(None, command), &mut exit)?;
             }
             Err(error) => {
+                let error = error.within::<K>(&name, api.namespace().unwrap_or_default());
                 print::tell(&format!("error: {error}"));
                 exit = Exit::Failed;
             }

@@ -50,6 +50,10 @@ impl Until {
     pub(super) fn instant(self, flag: &'static str, now: Timestamp) -> Result<MicroTime, Error> {
         let instant = match self {
             Self::At(instant) => instant,
+            Self::In(length) if length.is_zero() => {
+                let remedy = "it would be over at once; give a longer time".to_owned();
+                return Err(Error::Flag { flag, value: format!("+{length}"), remedy });
+            }
             Self::In(length) => MicroTime::from(now).after(length),
         };
         if instant.timestamp() <= now {
@@ -102,6 +106,12 @@ mod tests {
             let error = text.parse::<Until>().unwrap().instant("--until", now).unwrap_err().to_string();
             assert!(error.starts_with("--until 20") && error.contains("in the past"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn an_end_that_is_now_is_refused() {
+        let error = "+0s".parse::<Until>().unwrap().instant("--until", NOW.parse().unwrap()).unwrap_err().to_string();
+        assert_eq!(error, "--until +0s: it would be over at once; give a longer time");
     }
 
     #[test]

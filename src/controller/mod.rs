@@ -22,7 +22,7 @@ mod writer;
 
 use crate::{
     driver::{Attachment, Drivers},
-    lifecycle::matching::SharedNamespaces,
+    lifecycle::matching::{SharedNamespaces, WatchedNamespaces},
 };
 use clock::{ClockHandle, SystemClock};
 use index::Index;
@@ -146,7 +146,8 @@ async fn control(
     let client = patience::limited(client);
     let metrics = Metrics::new();
     let (events, publisher) = events::queue(client.clone(), clock.clone(), metrics.clone(), instance);
-    let index = Index::new(drivers.clone(), SharedNamespaces::new(&options.shared_namespaces));
+    let index = Index::new(drivers.clone(), SharedNamespaces::new(&options.shared_namespaces))
+        .watching(WatchedNamespaces::new(&options.namespaces));
     let shell = Shell::new(clock.clone(), client.clone(), drivers, index, metrics, events, options.namespaces.clone());
     let woken = Arc::downgrade(&shell);
     let wake: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid| {

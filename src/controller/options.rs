@@ -1,5 +1,6 @@
 //! What the controller is started with.
 
+use clap::builder::NonEmptyStringValueParser;
 use std::net::SocketAddr;
 
 /// Flags of `drydock controller`; each is an environment variable too.
@@ -10,11 +11,13 @@ pub struct Options {
     pub http_address: SocketAddr,
 
     /// Namespaces whose Blueprints serve leases that name no Blueprint; `*` means all of them
-    #[arg(long, env = "DRYDOCK_SHARED_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    #[arg(long, env = "DRYDOCK_SHARED_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',',
+          value_parser = NonEmptyStringValueParser::new())]
     pub shared_namespaces: Vec<String>,
 
     /// Watch these namespaces only; all of them where none is named
-    #[arg(long, env = "DRYDOCK_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    #[arg(long, env = "DRYDOCK_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',',
+          value_parser = NonEmptyStringValueParser::new())]
     pub namespaces: Vec<String>,
 
     /// Elect one of several controllers to do the work; nothing but the work saved depends on it
@@ -28,4 +31,29 @@ pub struct Options {
     /// The name of the coordination Lease: those that share it elect one among them
     #[arg(long, env = "DRYDOCK_LEADER_ELECTION_NAME", value_name = "NAME", default_value = "drydock-controller")]
     pub leader_election_name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser, Debug)]
+    struct Verb {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    /// A namespace without a name is none: whoever gives it meant another, or all.
+    #[test]
+    fn namespaces_have_names() {
+        for flag in ["--namespaces", "--shared-namespaces"] {
+            for wrong in ["", "a,", "a,,b"] {
+                let error = Verb::try_parse_from(["controller", flag, wrong]).unwrap_err().to_string();
+                assert!(error.contains(flag), "{flag} {wrong:?}: {error}");
+            }
+        }
+        let right = Verb::try_parse_from(["controller", "--namespaces", "a,b"]).unwrap().options;
+        assert_eq!(right.namespaces, ["a", "b"]);
+    }
 }

@@ -103,6 +103,7 @@ fn slot(blueprint: &Blueprint, hosts: &HostsDriver, host: &Host) -> Slot {
         template_hash: hash(&(&attributes, as_built(host), secret_ref(blueprint, hosts, host))),
         attributes,
         enabled: host.disabled != Some(true),
+        taken: false,
         identity: identity(host),
     }
 }

@@ -1,7 +1,7 @@
 //! Clocks: when a lease and a resource end, and when to try again (api.md, 3).
 
 use crate::api::{
-    Deadline, DeadlineName, Duration, LeaseSpec, LeaseStatus, MicroTime, ResourceStatus, Wish,
+    Deadline, DeadlineName, Duration, Lease, LeaseSpec, LeaseStatus, MicroTime, ResourceStatus, Wish,
     blueprint::{LeasePolicy, ResourcePolicy},
 };
 
@@ -52,6 +52,13 @@ pub fn lifetime(spec: &LeaseSpec, status: &LeaseStatus, policy: &LeasePolicy, ag
         end = End { at: Some(age), message: "its Resource ends then".into(), follows_resource: true };
     }
     end
+}
+
+/// When a lease would end that became active now; `None` is never. What was asked for last counts, whatever its spec says.
+pub fn granted_now(lease: &Lease, policy: &LeasePolicy, now: MicroTime) -> Option<MicroTime> {
+    let wish = lease.status.as_ref().and_then(|status| status.wish);
+    let status = LeaseStatus { wish, activated_at: Some(now), ..LeaseStatus::default() };
+    lifetime(&lease.spec, &status, policy, None).at
 }
 
 /// The last applied `Expires` or edit; else the earlier of `expiresAt` and `ttl`; else, where the lease gives neither,
@@ -134,6 +141,29 @@ mod tests {
 
     fn at(seconds: i64) -> MicroTime {
         MicroTime::from(jiff::Timestamp::from_second(seconds).unwrap())
+    }
+
+    /// By what was asked for last, else by its spec, else by the Blueprint; and never beyond `maxTTL`.
+    #[test]
+    fn when_a_lease_would_end_that_is_granted_now() {
+        let wish = |at: Option<i64>| Some(Wish { at: at.map(self::at), never: at.is_none().then_some(true) });
+        for (expires_at, ttl, wish, default_ttl, max_ttl, expected) in [
+            (None, None, None, None, None, None),
+            (None, None, None, secs(60), None, Some(160)),
+            (None, secs(30), None, secs(60), None, Some(130)),
+            (Some(110), None, None, None, None, Some(110)),
+            (Some(110), secs(30), None, None, None, Some(110)),
+            (Some(150), secs(30), None, None, None, Some(130)),
+            (Some(110), secs(30), wish(Some(500)), None, None, Some(500)),
+            (Some(110), secs(30), wish(None), None, None, None),
+            (None, None, wish(None), None, secs(50), Some(150)),
+        ] {
+            let mut lease = Lease::default();
+            (lease.spec.expires_at, lease.spec.ttl) = (expires_at.map(at), ttl);
+            lease.status.get_or_insert_default().wish = wish;
+            let policy = LeasePolicy { default_ttl, max_ttl, ..LeasePolicy::default() };
+            assert_eq!(granted_now(&lease, &policy, at(100)), expected.map(at), "{:?} {wish:?}", lease.spec);
+        }
     }
 
     fn secs(seconds: i64) -> Option<Duration> {

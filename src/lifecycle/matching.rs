@@ -102,7 +102,7 @@ fn fits_spec(lease: &LeaseSpec, resource: &ResourceSpec, policy: &ResourcePolicy
 
 /// Whether a resource that is built in this slot for this lease would fit it.
 pub fn fits_slot(lease: &LeaseSpec, slot: &Slot) -> bool {
-    slot.enabled && lease.selector.as_ref().is_none_or(|s| s.matches(&slot.attributes))
+    slot.enabled && selects(lease, slot)
 }
 
 /// The parameters that a resource for this lease is built with.
@@ -131,7 +131,7 @@ pub enum Rung {
     Suspended,
     /// It is being deleted.
     Draining,
-    /// Those of its hosts that fit are disabled.
+    /// Those of its hosts that fit are disabled, or an older Blueprint's.
     NoHostEnabled,
     /// The lease's namespace holds, or is about to hold, as many as it may.
     NamespaceLimit,
@@ -172,6 +172,64 @@ pub enum Reclaiming<'a> {
     Now(&'a str),
 }
 
+/// What is being built that will be the lease's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coming<'a> {
+    /// Nothing.
+    Nothing,
+    /// One is ordered for it; or one is on its way that was for others, or for nobody.
+    Planned,
+    /// A Resource is being built for it; with what fails in that, and is tried again.
+    Own(Option<&'a str>),
+}
+
+/// Why nothing is to be had of a Blueprint that serves such leases: what is told where no nearer reason is. Nothing in it
+/// changes as the queue moves: or each release would be told to all who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage<'a> {
+    /// All that fits is in use.
+    InUse,
+    /// All that fits is in use, or on its way from one use to the next, which takes its time.
+    Taken,
+    /// There is room, but this many are being built at once already.
+    BuiltAtOnce(i64),
+    /// There is room, but another Blueprint builds for the lease.
+    BuiltElsewhere,
+    /// There is room, and it is about to be given.
+    Free,
+    /// `limits.maxResources` is 0.
+    NoneAllowed,
+    /// There are as many as `limits.maxResources` allows, and more slots than that.
+    AtLimit(i64),
+    /// The teardown of this one fails, and nothing else is free.
+    Stuck(&'a str),
+    /// Something of this one, which nobody holds, is lost, and nothing else is free.
+    Lost(&'a str),
+    /// This name is that of a Resource of another Blueprint, and nothing else is free.
+    NameTaken(&'a str),
+}
+
+impl Shortage<'_> {
+    fn clause(self) -> String {
+        let rest = "and whatever else fits is in use";
+        match self {
+            Self::InUse => "has all that fits in use".into(),
+            Self::Taken => "has all that fits in use, being built for others, or being torn down".into(),
+            Self::BuiltAtOnce(1) => "is building for another, and one at a time (limits.maxConcurrentBuilds)".into(),
+            Self::BuiltAtOnce(n) => format!("is building for others, {n} at once (limits.maxConcurrentBuilds)"),
+            Self::BuiltElsewhere => "has room, and is not asked, for another Blueprint is building one".into(),
+            Self::Free => "has room, and is about to be asked".into(),
+            Self::NoneAllowed => "may have no Resources (limits.maxResources is 0)".into(),
+            Self::AtLimit(n) => format!("has as many Resources as it may, {n} (limits.maxResources)"),
+            Self::Stuck(name) => format!("cannot reuse {name}, whose teardown fails, {rest}"),
+            Self::Lost(name) => format!("cannot give {name}, of which something is lost, {rest}"),
+            Self::NameTaken(name) => {
+                format!("cannot build {name}, for a Resource of another Blueprint has that name, {rest}")
+            }
+        }
+    }
+}
+
 /// A candidate Blueprint as a waiting lease sees it.
 #[derive(Clone, Debug)]
 pub struct Candidate<'a> {
@@ -183,18 +241,18 @@ pub struct Candidate<'a> {
     pub slots: Option<&'a [Slot]>,
     /// Where its driver lists none: the selector matches nothing that it builds, nor anything that it has.
     pub unmatched: bool,
-    /// There is a vacant slot that fits, or a resource on its way.
-    pub building: bool,
+    /// Its driver, where this controller does not have that.
+    pub unsupported: Option<&'a str>,
+    /// What is being built that will be the lease's.
+    pub coming: Coming<'a>,
     /// The lease's namespace has as many leases of it as this, and may not have more.
     pub namespace_limit: Option<i64>,
-    /// There is a vacant slot that fits, but this many are being built at once already.
-    pub built_at_once: Option<i64>,
     /// What makes room for it.
     pub reclaiming: Option<Reclaiming<'a>>,
-    /// What fails in the resource on its way, and is tried again.
-    pub failing: Option<&'a str>,
     /// It must not build before then.
     pub next_build_at: Option<MicroTime>,
+    /// Why nothing is to be had, where none of these says why.
+    pub shortage: Shortage<'a>,
 }
 
 /// Why this candidate does not serve the lease yet, in a sentence a person understands. Of a Blueprint that does not admit
@@ -206,15 +264,13 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
         namespace_of(&blueprint.metadata.namespace),
         blueprint.metadata.name.as_deref().unwrap_or_default()
     );
-    match candidate.admission {
-        Admission::NotAdmitted => {
-            return (Rung::NotAuthorized, format!("Blueprint {name} does not admit this namespace"));
-        }
-        Admission::Unreadable => {
-            let why = "selects namespaces by label, and the controller may not read namespaces";
-            return (Rung::NotAuthorized, format!("Blueprint {name} {why}"));
-        }
-        Admission::Admitted => {}
+    // Why, where its namespace cannot be read, is for the Blueprint's owner to know.
+    if candidate.admission != Admission::Admitted {
+        return (Rung::NotAuthorized, format!("Blueprint {name} does not admit this namespace"));
+    }
+    // Before what is wrong with it for now: what can never serve the lease is not worth waiting for.
+    if let Some(why) = no_match(lease, candidate) {
+        return (Rung::NoMatchingBlueprint, format!("Blueprint {name} has {why}"));
     }
     if super::is_deleting(&blueprint.metadata) {
         return (Rung::Draining, format!("Blueprint {name} is being deleted"));
@@ -222,21 +278,12 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
     if blueprint.spec.suspend {
         return (Rung::Suspended, format!("Blueprint {name} is suspended"));
     }
-    if let Some(slots) = candidate.slots {
-        let matching = |s: &&Slot| lease.selector.as_ref().is_none_or(|selector| selector.matches(&s.attributes));
-        let mut matching = slots.iter().filter(matching).peekable();
-        if slots.is_empty() {
-            return (Rung::NoMatchingBlueprint, format!("Blueprint {name} has no hosts"));
-        }
-        if matching.peek().is_none() {
-            return (Rung::NoMatchingBlueprint, format!("Blueprint {name} has no host that the selector matches"));
-        }
-        if !matching.any(|slot| slot.enabled) {
-            return (Rung::NoHostEnabled, format!("Blueprint {name} has every host that fits disabled"));
-        }
+    if let Some(why) = candidate.slots.and_then(|slots| none_offered(lease, slots)) {
+        return (Rung::NoHostEnabled, format!("Blueprint {name} has every host that fits {why}"));
     }
-    if candidate.unmatched {
-        return (Rung::NoMatchingBlueprint, format!("Blueprint {name} has nothing that the selector matches"));
+    if let Some(driver) = candidate.unsupported {
+        let why = format!("cannot be built from: this controller has no driver {driver}");
+        return (Rung::BuildFailing, format!("Blueprint {name} {why}"));
     }
     if let Some(why) = super::pool::unsound(blueprint) {
         return (Rung::BuildFailing, format!("Blueprint {name} cannot be built from as it is: {why}"));
@@ -244,6 +291,10 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
     if let Some(limit) = candidate.namespace_limit {
         let why = format!("serves at most {limit} leases of one namespace at once (limits.maxLeasesPerNamespace)");
         return (Rung::NamespaceLimit, format!("Blueprint {name} {why}"));
+    }
+    if candidate.coming == Coming::Own(None) {
+        // Whatever others have failed at, its own goes well.
+        return (Rung::Building, format!("Blueprint {name} is building one"));
     }
     if let Some(at) = candidate.next_build_at {
         // Why is on its own record, where every controller reads the same.
@@ -254,11 +305,12 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
         };
         return (Rung::BuildFailing, clause);
     }
-    if let Some(why) = candidate.failing {
-        return (Rung::BuildFailing, format!("Blueprint {name} is building one, which fails so far: {why}"));
-    }
-    if candidate.building {
-        return (Rung::Building, format!("Blueprint {name} is building one"));
+    match candidate.coming {
+        Coming::Own(Some(why)) => {
+            return (Rung::BuildFailing, format!("Blueprint {name} is building one, which fails so far: {why}"));
+        }
+        Coming::Own(None) | Coming::Planned => return (Rung::Building, format!("Blueprint {name} is building one")),
+        Coming::Nothing => {}
     }
     if let Some(reclaiming) = candidate.reclaiming {
         let clause = match reclaiming {
@@ -267,23 +319,67 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
         };
         return (Rung::Reclaiming, format!("Blueprint {name} {clause}"));
     }
-    let clause = match candidate.built_at_once {
-        Some(1) => format!("Blueprint {name} is building for another, and one at a time (limits.maxConcurrentBuilds)"),
-        Some(n) => format!("Blueprint {name} is building for others, {n} at once (limits.maxConcurrentBuilds)"),
-        None => format!("Blueprint {name} has all that fits in use"),
-    };
-    (Rung::AtCapacity, clause)
+    (Rung::AtCapacity, format!("Blueprint {name} {}", candidate.shortage.clause()))
+}
+
+/// What a Blueprint has none of, where nothing of it could ever serve the lease.
+fn no_match(lease: &LeaseSpec, candidate: &Candidate<'_>) -> Option<&'static str> {
+    match candidate.slots {
+        Some([]) => Some("no hosts"),
+        Some(slots) if !slots.iter().any(|slot| selects(lease, slot)) => Some("no host that the selector matches"),
+        None if candidate.unmatched => Some("nothing that the selector matches"),
+        Some(_) | None => None,
+    }
+}
+
+/// Why none of the hosts that fit is offered, where that is so.
+fn none_offered(lease: &LeaseSpec, slots: &[Slot]) -> Option<&'static str> {
+    let (mut disabled, mut taken) = (false, false);
+    for slot in slots.iter().filter(|slot| selects(lease, slot)) {
+        match (slot.taken, slot.enabled) {
+            (true, _) => taken = true,
+            (false, false) => disabled = true,
+            (false, true) => return None,
+        }
+    }
+    match (disabled, taken) {
+        (_, false) => Some("disabled"),
+        (false, true) => Some("offered by an older Blueprint, which lists it too (HostTaken)"),
+        (true, true) => Some("disabled, or offered by an older Blueprint, which lists it too (HostTaken)"),
+    }
+}
+
+fn selects(lease: &LeaseSpec, slot: &Slot) -> bool {
+    lease.selector.as_ref().is_none_or(|selector| selector.matches(&slot.attributes))
+}
+
+/// The namespaces that a controller watches: these, or all where none is named.
+#[derive(Clone, Debug, Default)]
+pub struct WatchedNamespaces(Vec<String>);
+
+impl WatchedNamespaces {
+    /// As on the command line.
+    pub fn new(names: &[String]) -> Self {
+        Self(names.to_vec())
+    }
+
+    fn contains(&self, namespace: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|n| n == namespace)
+    }
 }
 
 /// The reason nearest to success, and one clause for each candidate.
-pub fn explain(lease: &Lease, mut standings: Vec<(Rung, String)>) -> (Rung, String) {
+pub fn explain(lease: &Lease, mut standings: Vec<(Rung, String)>, watched: &WatchedNamespaces) -> (Rung, String) {
     let known: Vec<String> = standings.iter().map(|(_, clause)| clause.clone()).collect();
     for named in &lease.spec.blueprints {
         let namespace = named.namespace.as_deref().unwrap_or(namespace_of(&lease.metadata.namespace));
         let name = format!("Blueprint {namespace}/{} ", named.name);
         if !known.iter().any(|clause| clause.starts_with(&name)) {
-            let type_ = &lease.spec.resource_type;
-            standings.push((Rung::NoMatchingBlueprint, format!("{name}is not there, or is not of type {type_}")));
+            let clause = match watched.contains(namespace) {
+                true => format!("{name}is not there, or is not of type {}", lease.spec.resource_type),
+                false => format!("{name}is not there, or not watched by this controller"),
+            };
+            standings.push((Rung::NoMatchingBlueprint, clause));
         }
     }
     let Some(rung) = standings.iter().map(|(rung, _)| *rung).max() else {

@@ -63,6 +63,25 @@ pub fn makes_room(resource: &Resource) -> bool {
     }
 }
 
+/// What keeps a resource from serving anybody, and does not pass by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is over, and its teardown fails.
+    Stuck,
+    /// Nobody holds it, and something of it is lost.
+    Lost,
+}
+
+/// See [`Trouble`].
+pub fn trouble(resource: &Resource) -> Option<Trouble> {
+    let conditions = resource.status.as_ref()?.conditions.as_slice();
+    match bucket(resource) {
+        Bucket::Released | Bucket::Broken => teardown::is_failing(conditions).then_some(Trouble::Stuck),
+        Bucket::Idle => health::is_lost(conditions).then_some(Trouble::Lost),
+        Bucket::Pending | Bucket::Leased | Bucket::Destroyed => None,
+    }
+}
+
 /// Whether it goes because it was reclaimed.
 pub fn is_reclaimed(resource: &Resource) -> bool {
     let conditions = resource.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
@@ -145,8 +164,10 @@ pub fn live(counts: &ResourceCounts) -> i64 {
 pub enum SlotState {
     /// It is what the Blueprint asks for.
     Current,
-    /// Its entry was removed or disabled, or is another Blueprint's.
+    /// Its entry was removed or disabled.
     Disabled,
+    /// Its entry is an older Blueprint's, which lists the same machine.
+    Taken,
     /// Its entry was changed.
     Outdated,
     /// There are more than `maxResources`, and it is one of those that nobody holds.
@@ -158,6 +179,7 @@ pub enum SlotState {
 pub fn slot_state(resource: &Resource, slots: Option<&[Slot]>) -> SlotState {
     let Some(slots) = slots else { return SlotState::Current };
     match slots.iter().find(|slot| Some(slot.name.as_str()) == resource.slot()) {
+        Some(slot) if slot.taken => SlotState::Taken,
         Some(slot) if !slot.enabled => SlotState::Disabled,
         Some(slot) if resource.spec.template_hash.as_ref() != Some(&slot.template_hash) => SlotState::Outdated,
         Some(_) => SlotState::Current,
@@ -195,10 +217,18 @@ pub fn grants(blueprint: &Blueprint, slot: SlotState) -> bool {
     !blueprint.spec.suspend && !is_deleting(&blueprint.metadata) && slot == SlotState::Current && is_sound(blueprint)
 }
 
+/// Where the expression stands that has a say at deadlines; what is told of it begins with that.
+pub const UNLESS: &str = "spec.expiry.unless";
+
 /// What its driver found wrong with a Blueprint, where nothing can be built from it.
 pub fn unsound(blueprint: &Blueprint) -> Option<&str> {
     let ready = conditions::get(&blueprint.status.as_ref()?.conditions, "Ready")?;
-    let unsound = matches!(ready.reason.as_str(), "InvalidExpression" | "ExpressionTooSlow");
+    let unsound = match ready.reason.as_str() {
+        "InvalidExpression" => true,
+        // An `unless` that does not answer declines nothing (api.md, 6); what is built and granted does not depend on it.
+        "ExpressionTooSlow" => !ready.message.starts_with(UNLESS),
+        _ => false,
+    };
     unsound.then_some(ready.message.as_str())
 }
 
@@ -276,6 +306,7 @@ mod tests {
             (Some(vec![slot("h1", "abc", false)]), SlotState::Disabled),
             (Some(vec![slot("h1", "xyz", false)]), SlotState::Disabled),
             (Some(vec![slot("h1", "xyz", true)]), SlotState::Outdated),
+            (Some(vec![Slot { taken: true, ..slot("h1", "abc", false) }]), SlotState::Taken),
             (Some(vec![slot("h2", "abc", true)]), SlotState::Disabled),
             (Some(vec![slot("ci--h1", "abc", true)]), SlotState::Disabled),
             (Some(vec![]), SlotState::Disabled),
@@ -386,7 +417,8 @@ mod tests {
             let status = blueprint.status.get_or_insert_default();
             status.observed_generation = seen;
             if !reason.is_empty() {
-                conditions::set(&mut status.conditions, at(0), "Ready", conditions::Truth::False, reason, "why");
+                let (reason, message) = reason.split_once(' ').unwrap_or((reason, "why"));
+                conditions::set(&mut status.conditions, at(0), "Ready", conditions::Truth::False, reason, message);
             }
             (is_judged(&blueprint), is_sound(&blueprint), unsound(&blueprint).map(str::to_owned))
         };
@@ -401,6 +433,14 @@ mod tests {
             (objects, Some(2), "Suspended", (true, true, None)),
             (objects, Some(2), "InvalidExpression", (true, false, why())),
             (objects, Some(2), "ExpressionTooSlow", (true, false, why())),
+            // Nobody builds or grants by what has a say at deadlines only.
+            (hosts, Some(2), "ExpressionTooSlow spec.expiry.unless: why", (true, true, None)),
+            (
+                hosts,
+                Some(2),
+                "InvalidExpression spec.expiry.unless: why",
+                (true, false, Some("spec.expiry.unless: why".to_owned())),
+            ),
             // It was changed since; it counts as it was until it is looked at.
             (objects, Some(1), "InvalidExpression", (false, false, why())),
         ] {
@@ -439,7 +479,7 @@ mod tests {
         let shared = || (in_phase(ResourcePhase::Active), blueprint("limits: {leasesPerResource: 3}"));
         let (resource, three) = shared();
         assert_eq!([0, 2, 3, 9].map(|held| room(&resource, &three, SlotState::Current, held)), [3, 1, 0, 0]);
-        for state in [SlotState::Disabled, SlotState::Outdated, SlotState::Surplus] {
+        for state in [SlotState::Disabled, SlotState::Taken, SlotState::Outdated, SlotState::Surplus] {
             assert_eq!(room(&resource, &three, state, 0), 0, "{state:?}");
         }
         for (name, change) in changes {

@@ -50,9 +50,6 @@ fn standing(now: &Now, lease: &Lease, blueprint: &Blueprint, wall: MicroTime) ->
     if !admits(now, lease, blueprint) {
         return Ok(Rung::NotAuthorized);
     }
-    if is_deleting(&blueprint.metadata) {
-        return Ok(Rung::Draining);
-    }
     let selects = |attributes| lease.spec.selector.as_ref().is_none_or(|s| s.matches(attributes));
     let slots = slots(blueprint);
     let of_use = mine(now, blueprint).any(|r| matching::fits(&lease.spec, r, &blueprint.spec.resource, wall));
@@ -61,6 +58,9 @@ fn standing(now: &Now, lease: &Lease, blueprint: &Blueprint, wall: MicroTime) ->
         if hosts { slots.iter().any(|slot| selects(&slot.attributes)) } else { selects(&blueprint.spec.attributes) };
     if !some && (hosts || !of_use) {
         return Ok(Rung::NoMatchingBlueprint);
+    }
+    if is_deleting(&blueprint.metadata) {
+        return Ok(Rung::Draining);
     }
     if hosts && !slots.iter().any(|slot| slot.enabled && selects(&slot.attributes)) {
         return Ok(Rung::NoHostEnabled);

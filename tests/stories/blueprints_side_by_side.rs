@@ -107,7 +107,13 @@ async fn a_host_that_the_older_lists_later_is_drained_first() {
     assert_eq!(bound_to(&sandbox.wait_phase("lease/for-older", "Active").await), "older--new");
     sandbox.wait_gone("resource/younger--mine").await;
     // Nobody of the younger's gets it any more, although one was first in line when it became free.
-    sandbox.wait_for("lease/next", "waiting", |l| condition(l, "Acquired") == ("False", "NoHostEnabled")).await;
+    let next =
+        sandbox.wait_for("lease/next", "waiting", |l| condition(l, "Acquired") == ("False", "NoHostEnabled")).await;
+    let why = message(&next, "Acquired");
+    assert!(
+        why.ends_with("has every host that fits offered by an older Blueprint, which lists it too (HostTaken)"),
+        "{why}"
+    );
     one_resource_a_machine(&sandbox).await;
     let last = sandbox.history().of("resource/younger--mine").pop().unwrap();
     assert_eq!(condition(&last.object, "Released"), ("True", "Disabled"));

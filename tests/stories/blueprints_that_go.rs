@@ -100,7 +100,10 @@ async fn a_name_that_a_predecessor_still_holds_is_passed_over_and_told_and_serve
         apply(&sandbox, &lease(name, json!({}))).await;
     }
     assert_eq!(bound_to(&sandbox.wait_phase("lease/first", "Active").await), "pool--h2", "the slot is passed over");
-    sandbox.wait_for("lease/second", "waiting", |l| condition(l, "Acquired") == ("False", "AtCapacity")).await;
+    let second =
+        sandbox.wait_for("lease/second", "waiting", |l| condition(l, "Acquired") == ("False", "AtCapacity")).await;
+    let why = message(&second, "Acquired");
+    assert!(why.contains("cannot build pool--h1, for a Resource of another Blueprint has that name"), "{why}");
     let resource = sandbox.get("resource/pool--h1").await;
     assert_eq!((resource.uid().unwrap(), claimants(&resource)), (before.clone(), vec!["old".to_owned()]));
 

@@ -187,6 +187,9 @@ async fn story_51_an_expression_that_is_too_slow_is_run_once() {
         .wait_for("blueprint/pool", "not ready", |b| condition(b, "Ready") == ("False", "ExpressionTooSlow"))
         .await;
     assert!(message(&told, "Ready").starts_with("spec.expiry.unless: "), "{}", message(&told, "Ready"));
+    // What has a say at deadlines only keeps nobody waiting.
+    apply(&sandbox, &lease("d", json!({}))).await;
+    sandbox.wait_phase("lease/d", "Active").await;
     controller.kill9().await;
     controller.restart().await;
     let over = sandbox.wait_phase("lease/b", "Destroyed").await;

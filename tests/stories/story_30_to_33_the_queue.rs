@@ -236,6 +236,37 @@ async fn story_33_place_and_reason_are_right_while_the_queue_moves() {
     });
 }
 
+/// Whoever is not admitted any more, or waits for a Blueprint that is gone, stands in no queue.
+#[tokio::test]
+async fn story_33_who_stands_in_no_queue_has_no_place() {
+    let (sandbox, _controller) = alone("story-33-nowhere").await;
+    held(&sandbox, json!({})).await;
+    for name in ["a", "b"] {
+        apply(&sandbox, &lease(name, json!({}))).await;
+        in_line(&sandbox, name).await;
+    }
+    are_told(&sandbox, "AtCapacity", &["a", "b"]).await;
+    let nowhere = |reason: &'static str| {
+        move |l: &DynamicObject| place(l).is_none() && condition(l, "Acquired") == ("False", reason)
+    };
+    let others = json!({"from": "Selector", "selector": {"matchLabels": {"drydock.test/other": "yes"}}});
+    let admit = |admitted| json!({"spec": {"allowedNamespaces": admitted}});
+    sandbox.patch(Identity::Admin, "blueprint/pool", admit(others)).await;
+    for name in ["lease/a", "lease/b"] {
+        sandbox.wait_for(name, "in no queue", nowhere("NotAuthorized")).await;
+    }
+    sandbox.patch(Identity::Admin, "blueprint/pool", admit(json!({"from": "Same", "selector": null}))).await;
+    are_told(&sandbox, "AtCapacity", &["a", "b"]).await;
+
+    sandbox.delete(Identity::Admin, "blueprint/pool").await;
+    release(&sandbox, "holder").await;
+    sandbox.wait_gone("blueprint/pool").await;
+    for name in ["lease/a", "lease/b"] {
+        sandbox.wait_for(name, "in no queue", nowhere("NoMatchingBlueprint")).await;
+    }
+    holds_throughout(&sandbox).await;
+}
+
 #[tokio::test]
 async fn story_33_a_place_never_grows_while_nobody_is_put_before_it() {
     let (sandbox, _controller) = alone("story-33-long").await;

@@ -84,6 +84,7 @@ const ONE_DRIVER: &str =
     "spec.driver: Invalid value: driver takes exactly one of hosts, objects, workingCopy and webhook; set one";
 const OWN_GROUP: &str =
     "driver.objects: templates and leaseTemplates may not make objects of drydock.dev; leave them out";
+const VALUES: &str = "values go with operator In or NotIn, and only with these; give at least one, or use Exists or DoesNotExist without any";
 const DURATION: &str = "in body should match '^([0-9]{1,5}(h|m|s|ms)){1,4}$'";
 
 #[tokio::test]
@@ -174,6 +175,10 @@ async fn a_blueprint() {
                 "spec.allowedNamespaces: ",
                 "selector goes with from: Selector, and only with it; set both, or leave the selector out",
             ],
+        ),
+        (
+            json!({"allowedNamespaces": {"from": "Selector", "selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}}),
+            &["spec.allowedNamespaces.selector.matchExpressions[0]: ", VALUES],
         ),
         (
             json!({"allowedNamespaces": {"selector": {"matchLabels": {"a": "b"}}}}),
@@ -273,6 +278,11 @@ async fn a_lease() {
     });
     let named = |n: usize| (0..n).map(|i| json!({"name": format!("b{i}")})).collect::<Vec<_>>();
     let parameters = |n: usize| (0..n).map(|i| (format!("p{i}"), json!("x"))).collect::<serde_json::Map<_, _>>();
+    let requirement = |change: Value| {
+        let mut requirement = json!({"key": "arch"});
+        merge(&mut requirement, &change);
+        json!({"selector": {"matchExpressions": [requirement]}})
+    };
     let repository = |change: Value| {
         let mut repository = right["repositories"][0].clone();
         merge(&mut repository, &change);
@@ -316,6 +326,9 @@ async fn a_lease() {
             json!({"selector": {"matchExpressions": [{"key": "arch", "operator": "Like"}]}}),
             &["spec.selector.matchExpressions[0].operator: Unsupported value: \"Like\""],
         ),
+        (requirement(json!({"operator": "In"})), &["spec.selector.matchExpressions[0]: ", VALUES]),
+        (requirement(json!({"operator": "NotIn", "values": []})), &["spec.selector.matchExpressions[0]: ", VALUES]),
+        (requirement(json!({"operator": "Exists", "values": ["a"]})), &["spec.selector.matchExpressions[0]: ", VALUES]),
         (
             json!({"repositories": [{"directory": "a", "uri": "u"}, {"directory": "a", "uri": "v"}]}),
             &["spec.repositories[1]: Duplicate value: {\"directory\":\"a\"}"],
@@ -700,7 +713,7 @@ async fn what_is_accepted_is_understood() {
         json!({"expiresAt": "2026-11-23T10:00:00-00:00"}),
         json!({"expiresAt": null, "ttl": null, "selector": null, "parameters": null, "commands": null, "priority": null}),
         json!({"ttl": "99999h99999h99999h99999h", "queueTimeout": "0ms", "priority": 1e2}),
-        json!({"parameters": {"a": null}, "selector": {"matchLabels": null, "matchExpressions": [{"key": "a", "operator": "In", "values": null}]}}),
+        json!({"parameters": {"a": null}, "selector": {"matchLabels": null, "matchExpressions": [{"key": "a", "operator": "Exists", "values": null}]}}),
         json!({"blueprints": [{"name": "ci", "namespace": null}], "repositories": [], "subjects": []}),
         json!({"commands": [{"id": "a", "type": "Expires", "at": "9999-12-31T23:59:59Z", "issuedBy": null}]}),
     ];

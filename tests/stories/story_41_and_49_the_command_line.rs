@@ -269,7 +269,9 @@ async fn story_41_leases_are_given_back_by_name_and_all_at_once() {
     sandbox.wait_phase("lease/x-2", "Destroyed").await;
     // What is over already is as it should be; what never was is not.
     assert_eq!(drydock(&sandbox, &["release-lease", "x-1"]).await.done(), ["lease/x-1: it is Destroyed already"]);
-    drydock(&sandbox, &["release-lease", "nobody"]).await.failed(1, &["lease/nobody", "not found"]);
+    drydock(&sandbox, &["release-lease", "nobody"])
+        .await
+        .failed(1, &["lease/nobody", "not found in namespace", "--namespace"]);
 
     // Nobody can be asked: nothing is released.
     let said = drydock(&sandbox, &["release-lease", "--all"]).await;

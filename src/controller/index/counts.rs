@@ -5,7 +5,7 @@ use crate::{
     api::{Blueprint, MicroTime, Resource},
     lifecycle::{
         deadline, has_finalizer, is_deleting,
-        pool::{self, Bucket, SlotState},
+        pool::{self, Bucket, SlotState, Trouble},
     },
 };
 use std::{
@@ -26,6 +26,9 @@ impl Pool {
             idle: BTreeSet::new(),
             holders: BTreeMap::new(),
             going: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            foreign: BTreeSet::new(),
             rooms: BTreeMap::new(),
             shrinking: false,
             free: BTreeSet::new(),
@@ -62,6 +65,11 @@ impl Pool {
             if *held == 0 {
                 self.holders.remove(&claim.namespace);
             }
+        }
+        match pool::trouble(resource) {
+            Some(Trouble::Stuck) => keep(&mut self.stuck, key.clone(), by > 0),
+            Some(Trouble::Lost) => keep(&mut self.lost, key.clone(), by > 0),
+            None => {}
         }
         match bucket {
             Bucket::Pending => keep(&mut self.pending, key, by > 0),

@@ -167,6 +167,7 @@ impl Index {
         }
         self.count(&resource, 1);
         self.resources.insert(key.clone(), resource.clone());
+        self.note_name(&key);
         self.dirty.push(Key::Resource(key.clone()));
         self.note_build(known.as_deref(), &resource, now);
         // Offered before its leases look: or the one that it was built for would have another built.
@@ -184,7 +185,7 @@ impl Index {
         {
             self.quota_moved(&blueprint, now);
         }
-        let counted = |r: &Resource| (pool::bucket(r), is_deleting(&r.metadata));
+        let counted = |r: &Resource| (pool::bucket(r), is_deleting(&r.metadata), pool::trouble(r));
         if known.as_deref().map(counted) != Some(counted(&resource)) {
             self.recount(&resource);
             self.tend_pool_of(&resource, now);
@@ -201,6 +202,7 @@ impl Index {
         let Some(known) = self.resources.get(&key).filter(|r| uid(&r.metadata) == uid(seen)).cloned() else { return };
         self.forget_resource(&key, &known);
         self.resources.remove(&key);
+        self.note_name(&key);
         self.forget_ended(&known);
         self.withheld.remove(&key);
         self.unreclaimable.remove(&key);
@@ -211,11 +213,6 @@ impl Index {
         self.look_elsewhere(&known, now);
         if let Some(blueprint) = self.pool_of(&known).map(|(blueprint, _)| blueprint.clone()) {
             self.quota_moved(&blueprint, now);
-        }
-        // A Blueprint that has found the name taken looks again.
-        let by_name = ObjectKey::new(&key.namespace, &known.spec.blueprint_ref.name);
-        if self.blueprints.contains_key(&by_name) {
-            self.dirty.push(Key::Blueprint(by_name));
         }
         self.dirty.push(Key::Resource(key.clone()));
         // Its slot is vacant, and so is what stands there in the world, for whichever Blueprint of the namespace lists it.
@@ -423,6 +420,7 @@ impl Index {
         let policy = |b: &Blueprint| (b.spec.lease.clone(), b.spec.expiry.clone());
         let policy_changed = known.as_deref().is_some_and(|known| policy(known) != policy(&blueprint));
         let mut pool = Pool::new(Arc::new(blueprint));
+        self.note_names(&key, &mut pool);
         // A restart does not forget that builds fail; an edit of the spec does.
         pool.next_build_at = recorded.filter(|_| known.is_none());
         let owned = self.owned.get(&id).cloned().unwrap_or_default();

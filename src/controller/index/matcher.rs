@@ -49,13 +49,13 @@ impl Index {
     }
 
     /// Where there is a choice a lease gets a resource that outlives it, else the one that lives longest.
-    fn best_free(&self, blueprint: &ObjectKey, lease: &Lease, now: MicroTime) -> Option<ObjectKey> {
+    pub(super) fn best_free(&self, blueprint: &ObjectKey, lease: &Lease, now: MicroTime) -> Option<ObjectKey> {
         let pool = self.blueprints.get(blueprint)?;
         if pool.free.is_empty() || !self.may_hold(pool, lease.metadata.namespace.as_deref().unwrap_or_default()) {
             return None;
         }
         let end = |r: &Resource| r.status.as_ref().and_then(|s| s.expires_at);
-        let needed = lease.spec.expires_at.or(lease.spec.ttl.map(|ttl| now.after(ttl)));
+        let needed = deadline::granted_now(lease, &pool.object.spec.lease, now);
         let outlives = |r: &Resource| end(r).is_none_or(|end| needed.is_some_and(|needed| needed <= end));
         let fitting = pool
             .free

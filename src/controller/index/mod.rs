@@ -5,12 +5,14 @@ mod counts;
 mod door;
 mod gauges;
 mod matcher;
+mod names;
 mod namespaces;
 mod places;
 mod queues;
 mod readiness;
 mod reclaim;
 mod replacement;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -28,7 +30,7 @@ use crate::{
     driver::Drivers,
     lifecycle::{
         commands, is_deleting,
-        matching::SharedNamespaces,
+        matching::{SharedNamespaces, WatchedNamespaces},
         pool::{self, SlotState},
         queue::Place,
         uid,
@@ -46,6 +48,7 @@ const REMEMBERED: usize = 10_000;
 pub struct Index {
     drivers: Drivers,
     shared: SharedNamespaces,
+    watched: WatchedNamespaces,
     leases: BTreeMap<ObjectKey, Arc<Lease>>,
     resources: BTreeMap<ObjectKey, Arc<Resource>>,
     blueprints: BTreeMap<ObjectKey, Pool>,
@@ -115,6 +118,12 @@ struct Pool {
     holders: BTreeMap<String, usize>,
     /// Resources that are over, as long as they are there, and those idle ones that are being deleted.
     going: BTreeSet<ObjectKey>,
+    /// Resources whose teardown fails.
+    stuck: BTreeSet<ObjectKey>,
+    /// Resources that nobody holds, and of which something is lost.
+    lost: BTreeSet<ObjectKey>,
+    /// Resources that are not its own, and are called as its own would be.
+    foreign: BTreeSet<ObjectKey>,
     /// Lease that waits → the resource that makes room for it.
     rooms: BTreeMap<ObjectKey, reclaim::Room>,
     /// `maxResources` was lowered, and there were more when last looked at.
@@ -163,6 +172,10 @@ impl Waiter {
     fn told(&self) -> Option<i64> {
         self.news.or(self.recorded)
     }
+
+    fn is_in(&self, blueprint: &ObjectKey) -> bool {
+        self.queues.iter().any(|queued| queued.blueprint == *blueprint)
+    }
 }
 
 /// A lease's entry in the queue of one Blueprint.
@@ -179,6 +192,7 @@ impl Index {
         Self {
             drivers,
             shared,
+            watched: WatchedNamespaces::default(),
             leases: BTreeMap::new(),
             resources: BTreeMap::new(),
             blueprints: BTreeMap::new(),
@@ -206,6 +220,12 @@ impl Index {
             synced: false,
             dirty: Vec::new(),
         }
+    }
+
+    /// Of which only these namespaces are seen.
+    pub fn watching(mut self, watched: WatchedNamespaces) -> Self {
+        self.watched = watched;
+        self
     }
 
     /// The keys that want a pass since the last call.

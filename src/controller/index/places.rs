@@ -19,6 +19,10 @@ impl Index {
     /// The place of a lease that has just come: the best in any of its queues. Counted once; after that by the sweep.
     pub(super) fn first_place(&mut self, key: &ObjectKey) -> Option<i64> {
         let waiter = self.waiters.get(key)?;
+        if waiter.queues.is_empty() {
+            // It has left them all, and still waits: it has no place any more.
+            return None;
+        }
         if waiter.told().is_some() {
             return waiter.told();
         }

@@ -121,7 +121,7 @@ impl Index {
                 .collect();
             for slot in &mut slots {
                 if slot.identity.as_ref().is_some_and(|identity| theirs.contains(identity)) {
-                    slot.enabled = false;
+                    (slot.enabled, slot.taken) = (false, true);
                     taken.push(slot.name.clone());
                 }
             }
@@ -172,11 +172,11 @@ impl Index {
         let before = self.waiters.remove(key);
         for queued in before.iter().flat_map(|w| &w.queues) {
             self.leave(queued);
-            if waits.is_none() {
-                self.moved.insert(queued.blueprint.clone(), true);
-            }
         }
-        let Some(lease) = waits else { return before.is_some() };
+        let Some(lease) = waits else {
+            self.moved.extend(before.iter().flat_map(|w| &w.queues).map(|left| (left.blueprint.clone(), true)));
+            return before.is_some();
+        };
         let queues: Vec<_> = self
             .candidates(&lease)
             .into_iter()
@@ -193,10 +193,13 @@ impl Index {
         let recorded = lease.status.as_ref().and_then(|s| s.queue_position);
         let mut waiter = Waiter { queues, offered: None, ordered: None, places: BTreeMap::new(), recorded, news: None };
         if let Some(before) = before {
+            // Whoever stood behind it in a queue that it has left moves up.
+            let left = before.queues.iter().filter(|left| !waiter.is_in(&left.blueprint));
+            self.moved.extend(left.map(|left| (left.blueprint.clone(), true)));
             waiter.offered = before.offered;
             waiter.ordered = before.ordered;
-            // What its status shows by now, whoever wrote it, is told.
-            waiter.news = before.news.filter(|_| before.recorded == recorded);
+            // What its status shows by now, whoever wrote it, is told; and nothing where it stands nowhere.
+            waiter.news = before.news.filter(|_| before.recorded == recorded && !waiter.queues.is_empty());
             if !changed {
                 waiter.places = before.places;
             }

@@ -32,6 +32,7 @@ impl Pool {
             attributes: self.object.spec.attributes.clone(),
             template_hash: self.template_hash.clone(),
             enabled: true,
+            taken: false,
             identity: None,
         }
     }

@@ -1,6 +1,8 @@
 //! The index and the decisions together, without I/O: a world of objects in memory, random acts of users, and passes in
 //! random order. After each act the world comes to rest, and then nobody waits beside what would serve them.
 
+mod told;
+
 use super::{super::passes, Index, Key, ObjectKey};
 use crate::{
     api::{

@@ -2,7 +2,7 @@
 
 use super::{Index, ObjectKey};
 use crate::{
-    api::{Blueprint, Claim, Lease, MicroTime, Resource, step::Slot},
+    api::{Blueprint, Claim, Lease, LeasePhase, MicroTime, Resource, step::Slot},
     driver::Driver,
     lifecycle::{
         blueprint, deadline,
@@ -104,7 +104,8 @@ impl Index {
     }
 
     fn waiting(&mut self, key: &ObjectKey, lease: &Lease, now: MicroTime) -> Waiting {
-        if lease.phase() != crate::api::LeasePhase::Pending {
+        // One that is bound may be about to come back, and says in that very write why it waits.
+        if !matches!(lease.phase(), LeasePhase::Pending | LeasePhase::Acquired) {
             return Waiting { rung: Rung::AtCapacity, message: String::new(), place: None, served_at_once: false };
         }
         let (rung, message) = self.why(lease, now);
@@ -135,45 +136,6 @@ impl Index {
         // Who takes what is free now or gives up has nothing to lose by waiting for it.
         (just_come || queue::gives_up_at_once(lease))
             && ordered.into_iter().chain(building).chain(coming).any(|blueprint| takes_no_time(blueprint) == Some(true))
-    }
-
-    /// Why a lease waits: the reason nearest to success, and one clause for each candidate.
-    pub(super) fn why(&self, lease: &Lease, now: MicroTime) -> (Rung, String) {
-        let id = uid(&lease.metadata);
-        let asking = &ObjectKey::of(&lease.metadata);
-        let standing = |(key, admission): (ObjectKey, matching::Admission)| {
-            let pool = self.blueprints.get(&key)?;
-            let own = uid(&pool.object.metadata);
-            let limits = &pool.object.spec.limits;
-            let in_flight = self.building.get(id).into_iter().flatten().filter_map(|r| self.resources.get(r));
-            let in_flight = in_flight.into_iter().find(|r| r.spec.blueprint_ref.uid == own);
-            let ordered = pool.orders.values().any(|ordered| ordered.as_ref() == Some(asking));
-            let vacant = || self.find_vacant(&key, |slot| matching::fits_slot(&lease.spec, slot)).is_some();
-            let at_once = pool.places() > 0 && pool.builds() == 0 && vacant();
-            let holds_all = !self.may_hold(pool, &asking.namespace);
-            let for_all = || pool.builds() > 0 && !self.may_build_for(pool, &asking.namespace) && pool.places() > 0;
-            let at_limit = holds_all || (!ordered && in_flight.is_none() && for_all());
-            let selects = |attributes| lease.spec.selector.as_ref().is_none_or(|s| s.matches(attributes));
-            let has_one = || {
-                let owned = self.owned.get(own).into_iter().flatten().filter_map(|r| self.resources.get(r));
-                owned.into_iter().any(|r| matching::fits(&lease.spec, r, &pool.object.spec.resource, now))
-            };
-            let candidate = matching::Candidate {
-                blueprint: &pool.object,
-                admission,
-                unmatched: pool.slots.is_none() && !selects(&pool.object.spec.attributes) && !has_one(),
-                slots: pool.slots.as_ref().map(|slots| slots.as_slice()),
-                building: ordered || in_flight.is_some() || self.is_coming_for(asking, &key, now),
-                namespace_limit: limits.max_leases_per_namespace.filter(|_| at_limit),
-                built_at_once: at_once.then_some(limits.max_concurrent_builds),
-                reclaiming: self.reclaiming(asking, pool, now),
-                failing: in_flight.and_then(|r| pool::failure(r)),
-                next_build_at: deadline::build_put_off(pool.next_build_at, now),
-            };
-            Some(matching::standing(&lease.spec, &candidate))
-        };
-        let standings = self.candidates(lease).into_iter().filter_map(standing).collect();
-        matching::explain(lease, standings)
     }
 
     /// What a resource's pass sees.
@@ -210,11 +172,6 @@ impl Index {
         let pool = self.blueprints.get(key)?;
         let driver = self.drivers.of_blueprint(&pool.object).cloned();
         let own = uid(&pool.object.metadata);
-        let names_taken = pool.slots.iter().flat_map(|slots| slots.iter()).filter_map(|slot| {
-            let name = ObjectKey::new(&key.namespace, &crate::api::slot_name(&key.name, &slot.name));
-            let holder = self.resources.get(&name)?;
-            (holder.spec.blueprint_ref.uid != own).then(|| slot.name.clone())
-        });
         let next_build_at = deadline::build_put_off(pool.next_build_at, now);
         let failing = || {
             let owned = self.owned.get(own).into_iter().flatten().filter_map(|r| self.resources.get(r));
@@ -230,7 +187,7 @@ impl Index {
             unsupported: driver.is_none().then(|| {
                 format!("this controller has no driver {}: nothing is built", crate::driver::name_in(&pool.object))
             }),
-            names_taken: names_taken.collect(),
+            names_taken: pool.names_taken().map(|(slot, _)| slot.to_owned()).collect(),
             hosts_taken: pool.taken.clone(),
             namespaces_unreadable: selects && self.namespaces.is_none(),
             next_build_at,

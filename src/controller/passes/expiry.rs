@@ -6,7 +6,7 @@ use crate::{
     controller::{key::Key, shell::Shell},
     driver::{Driver, Work},
     expression::{Binding, Bindings, EvaluationError},
-    lifecycle::{asking::Question, uid},
+    lifecycle::{asking::Question, pool::UNLESS as HERE, uid},
 };
 use futures::{
     FutureExt as _,
@@ -25,9 +25,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the expression may name.
 const ROOTS: [&str; 3] = ["now", "resource", "lease"];
-
-/// Where it stands.
-const HERE: &str = "spec.expiry.unless";
 
 /// Blueprints whose expression was too slow, by UID: in which generation.
 pub type TooSlow = Mutex<BTreeMap<String, Option<i64>>>;

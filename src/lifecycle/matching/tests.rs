@@ -6,6 +6,10 @@ use crate::{
     lifecycle::{conditions, testing::*},
 };
 
+fn everywhere() -> WatchedNamespaces {
+    WatchedNamespaces::default()
+}
+
 fn active(more: &str) -> Resource {
     let mut resource = resource(more);
     resource.status = Some(ResourceStatus { phase: Some(ResourcePhase::Active), ..ResourceStatus::default() });
@@ -184,6 +188,22 @@ fn slot(name: &str, arch: &str, enabled: bool) -> Slot {
     Slot { name: name.into(), attributes, enabled, ..Slot::default() }
 }
 
+/// A Blueprint that admits the lease, and has nothing for it.
+fn candidate(blueprint: &Blueprint) -> Candidate<'_> {
+    Candidate {
+        blueprint,
+        admission: Admission::Admitted,
+        slots: None,
+        unmatched: false,
+        unsupported: None,
+        coming: Coming::Nothing,
+        namespace_limit: None,
+        reclaiming: None,
+        next_build_at: None,
+        shortage: Shortage::InUse,
+    }
+}
+
 /// How near one Blueprint is, and the clause that says so.
 #[test]
 fn where_a_candidate_stands() {
@@ -191,128 +211,139 @@ fn where_a_candidate_stands() {
     let suspended = blueprint("suspend: true");
     let mut draining = blueprint("suspend: true");
     delete(&mut draining.metadata);
-    let arm = "selector: {matchLabels: {arch: arm64}}";
     let none: &[Slot] = &[];
     let amd = [slot("h1", "amd64", true)];
     let disabled = [slot("h1", "amd64", true), slot("h2", "arm64", false)];
     let one_enabled = [slot("h1", "arm64", false), slot("h2", "arm64", true)];
-    use Admission::{Admitted, NotAdmitted, Unreadable};
-    for (blueprint, admission, slots, building, at_once, next, rung, clause) in [
+    let another_s = |name: &str| Slot { taken: true, ..slot(name, "arm64", false) };
+    let (offered_elsewhere, both) = ([another_s("h1")], [another_s("h1"), slot("h2", "arm64", false)]);
+    let of = candidate;
+    let own = Coming::Own;
+    for (candidate, rung, clause) in [
         (
-            &draining,
-            NotAdmitted,
-            Some(none),
-            true,
-            None,
-            Some(at(9)),
+            Candidate { admission: Admission::NotAdmitted, slots: Some(none), ..of(&draining) },
             Rung::NotAuthorized,
             "does not admit this namespace",
         ),
-        (&taken, Unreadable, None, true, None, None, Rung::NotAuthorized, "may not read namespaces"),
-        (&draining, Admitted, Some(none), true, None, Some(at(9)), Rung::Draining, "is being deleted"),
-        (&suspended, Admitted, Some(none), true, None, Some(at(9)), Rung::Suspended, "is suspended"),
-        (&taken, Admitted, Some(none), false, None, None, Rung::NoMatchingBlueprint, "has no hosts"),
+        // Nor does a lessee learn how it selects namespaces (api.md, 6).
         (
-            &taken,
-            Admitted,
-            Some(&amd),
-            true,
-            None,
-            None,
+            Candidate { admission: Admission::Unreadable, coming: own(None), ..of(&taken) },
+            Rung::NotAuthorized,
+            "does not admit this namespace",
+        ),
+        (Candidate { coming: own(None), ..of(&draining) }, Rung::Draining, "is being deleted"),
+        (Candidate { coming: own(None), ..of(&suspended) }, Rung::Suspended, "is suspended"),
+        // What can never serve it is not worth waiting for until it is resumed.
+        (Candidate { slots: Some(none), ..of(&draining) }, Rung::NoMatchingBlueprint, "has no hosts"),
+        (
+            Candidate { slots: Some(&amd), ..of(&suspended) },
             Rung::NoMatchingBlueprint,
             "has no host that the selector matches",
         ),
         (
-            &taken,
-            Admitted,
-            Some(&disabled),
-            false,
-            None,
-            None,
-            Rung::NoHostEnabled,
-            "has every host that fits disabled",
+            Candidate { unmatched: true, ..of(&suspended) },
+            Rung::NoMatchingBlueprint,
+            "has nothing that the selector matches",
         ),
-        (&taken, Admitted, Some(&one_enabled), false, None, None, Rung::AtCapacity, "has all that fits in use"),
-        (&taken, Admitted, Some(&one_enabled), true, None, None, Rung::Building, "is building one"),
-        (&taken, Admitted, None, false, None, None, Rung::AtCapacity, "has all that fits in use"),
-        (&taken, Admitted, None, true, Some(4), None, Rung::Building, "is building one"),
-        (&taken, Admitted, None, false, Some(4), None, Rung::AtCapacity, "4 at once (limits.maxConcurrentBuilds)"),
-        (&taken, Admitted, None, false, Some(1), None, Rung::AtCapacity, "one at a time (limits.maxConcurrentBuilds)"),
         (
-            &taken,
-            Admitted,
-            None,
-            false,
-            Some(4),
-            Some(at(9)),
+            Candidate { slots: Some(&amd), coming: Coming::Planned, ..of(&taken) },
+            Rung::NoMatchingBlueprint,
+            "has no host that the selector matches",
+        ),
+        (Candidate { slots: Some(&disabled), ..of(&suspended) }, Rung::Suspended, "is suspended"),
+        (Candidate { slots: Some(&disabled), ..of(&taken) }, Rung::NoHostEnabled, "has every host that fits disabled"),
+        (
+            Candidate { slots: Some(&offered_elsewhere), ..of(&taken) },
+            Rung::NoHostEnabled,
+            "has every host that fits offered by an older Blueprint, which lists it too (HostTaken)",
+        ),
+        (
+            Candidate { slots: Some(&both), ..of(&taken) },
+            Rung::NoHostEnabled,
+            "has every host that fits disabled, or offered by an older Blueprint, which lists it too (HostTaken)",
+        ),
+        (Candidate { slots: Some(&one_enabled), ..of(&taken) }, Rung::AtCapacity, "has all that fits in use"),
+        (
+            Candidate { unsupported: Some("webhook"), namespace_limit: Some(1), ..of(&taken) },
             Rung::BuildFailing,
-            "fails to build; tried again at 2026-11-23T10:00:09",
+            "cannot be built from: this controller has no driver webhook",
+        ),
+        (
+            Candidate { slots: Some(&one_enabled), coming: Coming::Planned, ..of(&taken) },
+            Rung::Building,
+            "is building one",
+        ),
+        (
+            Candidate { next_build_at: Some(at(9)), coming: Coming::Planned, ..of(&taken) },
+            Rung::BuildFailing,
+            "fails to build; tried again at 2026-11-23T10:00:09.000000Z",
+        ),
+        // Another's has failed; its own is on its way.
+        (Candidate { next_build_at: Some(at(9)), coming: own(None), ..of(&taken) }, Rung::Building, "is building one"),
+        (
+            Candidate { coming: own(Some("no disk")), ..of(&taken) },
+            Rung::BuildFailing,
+            "is building one, which fails so far: no disk",
+        ),
+        // Nothing helps where its namespace has as many as it may.
+        (
+            Candidate { namespace_limit: Some(3), next_build_at: Some(at(9)), coming: own(None), ..of(&taken) },
+            Rung::NamespaceLimit,
+            "serves at most 3 leases of one namespace at once (limits.maxLeasesPerNamespace)",
+        ),
+        // What makes room for it, now or then.
+        (
+            Candidate { reclaiming: Some(Reclaiming::At("ci--h7", at(9))), ..of(&taken) },
+            Rung::Reclaiming,
+            "reclaims ci--h7 at 2026-11-23T10:00:09.000000Z, which fits nobody who waits",
+        ),
+        (
+            Candidate { reclaiming: Some(Reclaiming::Now("ci--h7")), ..of(&taken) },
+            Rung::Reclaiming,
+            "is reclaiming ci--h7 to make room",
+        ),
+        (
+            Candidate { reclaiming: Some(Reclaiming::Now("ci--h7")), coming: Coming::Planned, ..of(&taken) },
+            Rung::Building,
+            "is building one",
         ),
     ] {
-        let candidate = Candidate {
-            blueprint,
-            admission,
-            slots,
-            unmatched: false,
-            building,
-            built_at_once: at_once,
-            namespace_limit: None,
-            reclaiming: None,
-            failing: None,
-            next_build_at: next,
-        };
-        let (stands, said) = standing(&lease("l", arm).spec, &candidate);
-        assert_eq!(stands, rung, "{said}");
-        assert!(said.starts_with("Blueprint pools/ci ") && said.contains(clause), "{said}");
+        let (stands, said) = standing(&lease("l", "selector: {matchLabels: {arch: arm64}}").spec, &candidate);
+        assert_eq!((stands, said), (rung, format!("Blueprint pools/ci {clause}")));
     }
-    // What fails in the resource on its way is told in its driver's words.
-    let failing = Candidate {
-        blueprint: &taken,
-        admission: Admitted,
-        slots: None,
-        unmatched: false,
-        building: true,
-        built_at_once: Some(4),
-        namespace_limit: None,
-        reclaiming: None,
-        failing: Some("no disk"),
-        next_build_at: None,
-    };
-    let told = "Blueprint pools/ci is building one, which fails so far: no disk";
-    assert_eq!(standing(&lease("l", arm).spec, &failing), (Rung::BuildFailing, told.to_owned()));
-    // Of a pool without a list, whose resources are of no use to it, there is nothing to wait for.
-    let of_no_use = Candidate { unmatched: true, building: false, failing: None, ..failing.clone() };
-    let told = "Blueprint pools/ci has nothing that the selector matches";
-    assert_eq!(standing(&lease("l", arm).spec, &of_no_use), (Rung::NoMatchingBlueprint, told.to_owned()));
     // Of a Blueprint from which nothing can be built nothing is tried again, whatever failed last.
     let mut unsound = taken.clone();
     let conditions = &mut unsound.status.get_or_insert_default().conditions;
     conditions::set(conditions, at(1), "Ready", conditions::Truth::False, "ExpressionTooSlow", "readyWhen: too slow");
-    let hopeless = Candidate { blueprint: &unsound, next_build_at: Some(at(9)), ..failing.clone() };
+    let hopeless = Candidate { next_build_at: Some(at(9)), coming: own(Some("no disk")), ..of(&unsound) };
     let told = "Blueprint pools/ci cannot be built from as it is: readyWhen: too slow";
-    assert_eq!(standing(&lease("l", arm).spec, &hopeless), (Rung::BuildFailing, told.to_owned()));
-    // Nothing helps where its namespace has as many as it may.
-    let full = Candidate { namespace_limit: Some(3), next_build_at: Some(at(9)), ..failing.clone() };
-    let (stands, said) = standing(&lease("l", arm).spec, &full);
-    assert_eq!((stands, said.contains("at most 3 leases of one namespace")), (Rung::NamespaceLimit, true), "{said}");
-    // And what makes room for it, now or then.
-    for (reclaiming, building, rung, clause) in [
-        (Reclaiming::At("ci--h7", at(9)), false, Rung::Reclaiming, "reclaims ci--h7 at 2026-11-23T10:00:09"),
-        (Reclaiming::Now("ci--h7"), false, Rung::Reclaiming, "is reclaiming ci--h7 to make room"),
-        (Reclaiming::Now("ci--h7"), true, Rung::Building, "is building one"),
+    assert_eq!(standing(&lease("l", "").spec, &hopeless), (Rung::BuildFailing, told.to_owned()));
+}
+
+/// Of all that is short of room each says why.
+#[test]
+fn why_nothing_is_to_be_had() {
+    let ci = blueprint("");
+    for (shortage, clause) in [
+        (Shortage::InUse, "has all that fits in use"),
+        (Shortage::Taken, "has all that fits in use, being built for others, or being torn down"),
+        (Shortage::BuiltAtOnce(1), "is building for another, and one at a time (limits.maxConcurrentBuilds)"),
+        (Shortage::BuiltAtOnce(4), "is building for others, 4 at once (limits.maxConcurrentBuilds)"),
+        (Shortage::BuiltElsewhere, "has room, and is not asked, for another Blueprint is building one"),
+        (Shortage::Free, "has room, and is about to be asked"),
+        (Shortage::NoneAllowed, "may have no Resources (limits.maxResources is 0)"),
+        (Shortage::AtLimit(2), "has as many Resources as it may, 2 (limits.maxResources)"),
+        (Shortage::Stuck("ci--1"), "cannot reuse ci--1, whose teardown fails, and whatever else fits is in use"),
+        (Shortage::Lost("ci--1"), "cannot give ci--1, of which something is lost, and whatever else fits is in use"),
+        (
+            Shortage::NameTaken("ci--1"),
+            "cannot build ci--1, for a Resource of another Blueprint has that name, and whatever else fits is in use",
+        ),
     ] {
-        let candidate = Candidate { building, failing: None, reclaiming: Some(reclaiming), ..failing.clone() };
-        let (stands, said) = standing(&lease("l", arm).spec, &candidate);
-        assert_eq!(stands, rung, "{said}");
-        assert!(said.starts_with("Blueprint pools/ci ") && said.contains(clause), "{said}");
+        let candidate = Candidate { shortage, ..candidate(&ci) };
+        let expected = (Rung::AtCapacity, format!("Blueprint pools/ci {clause}"));
+        assert_eq!(standing(&lease("l", "").spec, &candidate), expected);
     }
-    // Of a Blueprint from which nothing can be built nothing is tried again, whatever failed last.
-    let mut unsound = taken.clone();
-    let conditions = &mut unsound.status.get_or_insert_default().conditions;
-    conditions::set(conditions, at(1), "Ready", conditions::Truth::False, "ExpressionTooSlow", "readyWhen: too slow");
-    let hopeless = Candidate { blueprint: &unsound, next_build_at: Some(at(9)), ..failing };
-    let told = "Blueprint pools/ci cannot be built from as it is: readyWhen: too slow";
-    assert_eq!(standing(&lease("l", arm).spec, &hopeless), (Rung::BuildFailing, told.to_owned()));
 }
 
 /// With several candidates the reason nearest to success, and one clause for each.
@@ -333,7 +364,7 @@ fn the_reason_nearest_to_success() {
     for (n, nearest) in by_nearness.into_iter().enumerate() {
         for other in &by_nearness[..=n] {
             let standings = vec![(nearest, "Blueprint a/b one".into()), (*other, "Blueprint a/c two".into())];
-            let (rung, message) = explain(&lease("l", ""), standings);
+            let (rung, message) = explain(&lease("l", ""), standings, &everywhere());
             assert_eq!((rung, message.as_str()), (nearest, "Blueprint a/b one; Blueprint a/c two"));
         }
     }
@@ -358,23 +389,31 @@ fn the_reason_nearest_to_success() {
 /// Story 2: nothing for that type; and a Blueprint that is named, but not there.
 #[test]
 fn what_is_not_there_is_said() {
-    let (rung, message) = explain(&lease("l", ""), Vec::new());
+    let (rung, message) = explain(&lease("l", ""), Vec::new(), &everywhere());
     assert_eq!(rung, Rung::NoMatchingBlueprint);
     assert!(message.contains("no Blueprint of type host"), "{message}");
     let named = lease("l", "blueprints: [{name: ci}, {namespace: pools, name: ci-2}]");
-    let (rung, message) =
-        explain(&named, vec![(Rung::AtCapacity, "Blueprint pools/ci-2 has all that fits in use".into())]);
+    let known = || vec![(Rung::AtCapacity, "Blueprint pools/ci-2 has all that fits in use".into())];
+    let (rung, message) = explain(&named, known(), &everywhere());
     assert_eq!(rung, Rung::AtCapacity);
     assert_eq!(
         message,
         "Blueprint pools/ci-2 has all that fits in use; Blueprint team/ci is not there, or is not of type host"
     );
+    // Of a namespace that it does not watch a controller knows nothing.
+    for (watched, clause) in
+        [("team", "is not there, or is not of type host"), ("pools", "is not there, or not watched")]
+    {
+        let (_, message) = explain(&named, known(), &WatchedNamespaces::new(&[watched.to_owned()]));
+        assert!(message.contains(&format!("Blueprint team/ci {clause}")), "{message}");
+    }
 }
 
 /// A name that begins like another is another.
 #[test]
 fn a_named_blueprint_is_not_taken_for_one_with_a_longer_name() {
     let named = lease("l", "blueprints: [{namespace: pools, name: ci}]");
-    let (_, message) = explain(&named, vec![(Rung::Suspended, "Blueprint pools/ci-2 is suspended".into())]);
+    let (_, message) =
+        explain(&named, vec![(Rung::Suspended, "Blueprint pools/ci-2 is suspended".into())], &everywhere());
     assert!(message.contains("Blueprint pools/ci is not there"), "{message}");
 }

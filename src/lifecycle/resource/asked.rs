@@ -74,8 +74,10 @@ impl Pass<'_> {
                 let since = self.next.idle_since.unwrap_or(self.now);
                 let at = since.after(self.policy.reclaim_after.unwrap_or(deadline::RECLAIM_AFTER));
                 if at > self.now && !bug!(ReclaimsLeased) {
-                    let used = self.now.timestamp().duration_since(since.timestamp()).as_secs();
-                    return refused(format!("it was used {used} s ago and is reclaimable at {at}; ask again then"));
+                    // It may have been built and never used.
+                    let idle = self.now.timestamp().duration_since(since.timestamp()).as_secs();
+                    let why = format!("it has been idle for {idle} s only, and is reclaimable at {at}; ask again then");
+                    return refused(why);
                 }
                 self.release("Reclaimed", &format!("by {by}"));
                 applied("")

@@ -319,6 +319,9 @@ impl<'a> Pass<'a> {
         match self.around.slot {
             SlotState::Current => {}
             SlotState::Disabled => self.release("Disabled", "its entry was removed or disabled"),
+            SlotState::Taken => {
+                self.release("Disabled", "an older Blueprint of its namespace lists the same machine, and offers it");
+            }
             SlotState::Outdated => self.release("Outdated", "what it is made from has changed; it is made anew"),
             SlotState::Surplus => {
                 self.release("Released", "there are more than limits.maxResources of the Blueprint allows");

@@ -141,7 +141,7 @@ fn each_command_in_each_phase() {
 fn the_message_says_why_and_what_to_do() {
     for (state, text, expected) in [
         (State::Building, "Reclaim", "it is being built; append Release"),
-        (State::Idle, "Reclaim", "it was used 30 s ago and is reclaimable at 2026-11-23T10:03:10.000000Z"),
+        (State::Idle, "Reclaim", "it has been idle for 30 s only, and is reclaimable at 2026-11-23T10:03:10.000000Z"),
         (State::Leased, "Reclaim", "it is held by 1 leases; append Release"),
         (State::TearingDown, "Reclaim", OVER_ALREADY),
         // Story 7: the same words as for a lease.

@@ -3,8 +3,9 @@
 
 use super::*;
 
-const DRAINS: [(&str, Happens); 5] = [
+const DRAINS: [(&str, Happens); 6] = [
     ("Disabled", |scene| scene.slot = SlotState::Disabled),
+    ("Disabled", |scene| scene.slot = SlotState::Taken),
     ("Outdated", |scene| scene.slot = SlotState::Outdated),
     ("Released", |scene| scene.slot = SlotState::Surplus),
     ("BlueprintDeleted", |scene| delete(&mut scene.blueprint.metadata)),
@@ -36,6 +37,20 @@ fn r7_what_is_leased_goes_when_its_leases_have_ended() {
         assert_eq!((short(&decision.status).as_str(), decision.step), ("Active [l]", None), "{reason}");
         scene.leases_end();
         assert_eq!(short(&scene.pass(at(50)).status), format!("Released/{reason}/TearingDown"));
+    }
+}
+
+/// What became of its entry is told as it is.
+#[test]
+fn r7_why_its_entry_is_no_more_is_told() {
+    for (slot, why) in [
+        (SlotState::Disabled, "its entry was removed or disabled"),
+        (SlotState::Taken, "an older Blueprint of its namespace lists the same machine, and offers it"),
+    ] {
+        let mut scene = Scene::reach(State::Idle, "", "");
+        scene.slot = slot;
+        let status = scene.pass(at(LATER)).status;
+        assert_eq!(reason_and_message(&status.conditions, "Released"), ("Disabled".into(), why.into()));
     }
 }
 

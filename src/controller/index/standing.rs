@@ -1,0 +1,108 @@
+//! Why a lease waits, as each Blueprint that it may ask stands to it (api.md, 4 and 5). It is asked for each lease of a
+//! queue that has come to rest, so nothing here looks at all of a pool's resources for each of them: what is rare, or
+//! wrong, is kept apart as it is counted.
+
+use super::{Index, ObjectKey, Pool};
+use crate::{
+    api::{Lease, LeasePhase, MicroTime},
+    driver,
+    lifecycle::{
+        deadline,
+        matching::{self, Admission, Candidate, Coming, Rung, Shortage},
+        pool, uid,
+    },
+};
+
+impl Index {
+    /// Why a lease waits: the reason nearest to success, and one clause for each candidate.
+    pub(super) fn why(&self, lease: &Lease, now: MicroTime) -> (Rung, String) {
+        let candidates = self.candidates(lease);
+        let stands = |(key, admission): &(ObjectKey, Admission)| self.standing(lease, key, *admission, now);
+        matching::explain(lease, candidates.iter().filter_map(stands).collect(), &self.watched)
+    }
+
+    fn standing(&self, lease: &Lease, key: &ObjectKey, admission: Admission, now: MicroTime) -> Option<(Rung, String)> {
+        let asking = &ObjectKey::of(&lease.metadata);
+        let pool = self.blueprints.get(key)?;
+        let own = uid(&pool.object.metadata);
+        let in_flight = self.building.get(uid(&lease.metadata)).into_iter().flatten();
+        let mut in_flight = in_flight.filter_map(|r| self.resources.get(r));
+        let in_flight = in_flight.find(|r| r.spec.blueprint_ref.uid == own);
+        let ordered = || pool.orders.values().any(|ordered| ordered.as_ref() == Some(asking));
+        let coming = match in_flight {
+            Some(resource) => Coming::Own(pool::failure(resource)),
+            None if ordered() || self.is_coming_for(asking, key, now) => Coming::Planned,
+            None => Coming::Nothing,
+        };
+        let holds_all = !self.may_hold(pool, &asking.namespace);
+        let for_all = || pool.builds() > 0 && !self.may_build_for(pool, &asking.namespace) && pool.places() > 0;
+        let at_limit = holds_all || (in_flight.is_none() && !ordered() && for_all());
+        let selects = |attributes| lease.spec.selector.as_ref().is_none_or(|s| s.matches(attributes));
+        let has_one = || {
+            let owned = self.owned.get(own).into_iter().flatten().filter_map(|r| self.resources.get(r));
+            owned.into_iter().any(|r| matching::fits(&lease.spec, r, &pool.object.spec.resource, now))
+        };
+        let reclaiming = self.reclaiming(asking, pool, now);
+        let is_nearer = coming != Coming::Nothing || reclaiming.is_some() || admission != Admission::Admitted;
+        let candidate = Candidate {
+            blueprint: &pool.object,
+            admission,
+            unmatched: pool.slots.is_none() && !selects(&pool.object.spec.attributes) && !has_one(),
+            slots: pool.slots.as_ref().map(|slots| slots.as_slice()),
+            unsupported: self.drivers.of_blueprint(&pool.object).is_none().then(|| driver::name_in(&pool.object)),
+            coming,
+            namespace_limit: pool.object.spec.limits.max_leases_per_namespace.filter(|_| at_limit),
+            reclaiming,
+            next_build_at: deadline::build_put_off(pool.next_build_at, now),
+            shortage: if is_nearer { Shortage::InUse } else { self.shortage(lease, key, pool, now) },
+        };
+        Some(matching::standing(&lease.spec, &candidate))
+    }
+
+    /// Why a lease is not served, where nothing is on its way to it: from what is counted first, and slots are looked at only
+    /// where there is room, which is rare beside one who waits.
+    fn shortage<'a>(&'a self, lease: &Lease, key: &ObjectKey, pool: &'a Pool, now: MicroTime) -> Shortage<'a> {
+        let asking = &ObjectKey::of(&lease.metadata);
+        let limits = &pool.object.spec.limits;
+        let vacant = || self.find_vacant(key, |slot| matching::fits_slot(&lease.spec, slot)).is_some();
+        // It comes back to the queue in this very pass; what is there for it is given to it then.
+        let comes_back = lease.phase() == LeasePhase::Acquired;
+        if limits.max_resources == Some(0) {
+            return Shortage::NoneAllowed;
+        }
+        if comes_back && self.best_free(key, lease, now).is_some() {
+            return Shortage::Free;
+        }
+        if pool.places() == 0
+            && let Some(limit) = pool.counted_limit()
+        {
+            return Shortage::AtLimit(limit);
+        }
+        let (at_once, elsewhere) = (pool.builds() == 0, self.has_build_in_flight(asking, key, now));
+        let is_not_asked = at_once || elsewhere || comes_back || !pool.may_build(now);
+        if pool.places() > 0 && is_not_asked && vacant() {
+            return match (at_once, elsewhere) {
+                (true, _) => Shortage::BuiltAtOnce(limits.max_concurrent_builds),
+                (false, true) => Shortage::BuiltElsewhere,
+                (false, false) => Shortage::Free,
+            };
+        }
+        let selects = |attributes| lease.spec.selector.as_ref().is_none_or(|s| s.matches(attributes));
+        let of_use = |key: &&ObjectKey| self.resources.get(*key).is_some_and(|r| selects(&r.spec.attributes));
+        if let Some(stuck) = pool.stuck.iter().find(of_use) {
+            return Shortage::Stuck(&stuck.name);
+        }
+        if let Some(lost) = pool.lost.iter().find(of_use) {
+            return Shortage::Lost(&lost.name);
+        }
+        let listed = |slot: &str| pool.slots.as_ref()?.iter().find(|listed| listed.name == slot);
+        let would_fit = |slot: &str| match &pool.slots {
+            Some(_) => listed(slot).is_some_and(|slot| matching::fits_slot(&lease.spec, slot)),
+            None => selects(&pool.object.spec.attributes),
+        };
+        if let Some((_, taken)) = pool.names_taken().find(|(slot, _)| would_fit(slot)) {
+            return Shortage::NameTaken(&taken.name);
+        }
+        if pool.builds_take_time { Shortage::Taken } else { Shortage::InUse }
+    }
+}
