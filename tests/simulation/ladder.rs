@@ -1,13 +1,13 @@
 //! The ladder at rest: nobody waits beside what would serve them, or could be built or reclaimed for them; who waits is told
 //! the very rung at which they stand; and as many are kept ready as there is room for.
 
-use crate::checks::{Now, Verdict, wrong};
+use crate::checks::{Now, Verdict, queue::place, wrong};
 use drydock::{
     api::{Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, blueprint::Recycle, slot_name},
     lifecycle::{
         conditions, is_deleting,
         matching::{self, Admission, Rung, SharedNamespaces},
-        pool, uid,
+        pool, queue, uid,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -30,6 +30,26 @@ pub fn served_or_says_why(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict 
         let what = format!("a lease says that it waits because of {says}, and it is {}", truth.as_str());
         let ids: Vec<_> = [id].into_iter().chain(now.blueprints.keys().map(String::as_str)).collect();
         return wrong(what, &ids);
+    }
+    Ok(())
+}
+
+/// Told is the best place in any of its queues: how many wait there, whatever they want, that come before.
+pub fn says_its_place(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict {
+    let waits = |other: &&Arc<Lease>| queue::waits(other, wall);
+    let in_queue = |other: &Lease, blueprint: &Blueprint| {
+        admits(now, other, blueprint)
+            && candidates(now, other).any(|candidate| candidate.metadata.uid == blueprint.metadata.uid)
+    };
+    let place_in = |blueprint: &Arc<Blueprint>| {
+        let mine = place(lease, &blueprint.spec.lease);
+        let others = now.leases.values().filter(waits).filter(|other| in_queue(other, blueprint));
+        1 + others.filter(|other| place(other, &blueprint.spec.lease) < mine).count() as i64
+    };
+    let best = candidates(now, lease).filter(|b| admits(now, lease, b)).map(place_in).min();
+    let says = lease.status.as_ref().and_then(|s| s.queue_position);
+    if says != best {
+        return wrong(format!("a lease says that its place is {says:?}, and it is {best:?}"), &[uid(&lease.metadata)]);
     }
     Ok(())
 }

@@ -145,7 +145,10 @@ fn lease_at_rest(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict {
         return wrong("a lease lives, and has given no sign of life for long", &[id]);
     }
     match lease.phase() {
-        LeasePhase::Pending => ladder::served_or_says_why(now, lease, wall),
+        LeasePhase::Pending => {
+            ladder::served_or_says_why(now, lease, wall)?;
+            ladder::says_its_place(now, lease, wall)
+        }
         LeasePhase::Active => holds_what_is_there(now, lease),
         LeasePhase::Destroyed => Ok(()),
         phase => wrong(format!("a lease rests in {phase:?}"), &[id]),

@@ -9,7 +9,7 @@ mod lately;
 mod lease;
 mod placement;
 mod pools;
-mod queue;
+pub mod queue;
 mod resource;
 mod world;
 

@@ -21,7 +21,7 @@ pub struct Overtaken {
 }
 
 /// The order of api.md, 5, said once more: priority, creation, ticket, UID.
-fn place<'a>(lease: &'a Lease, policy: &LeasePolicy) -> (i32, Option<jiff::Timestamp>, u64, &'a str) {
+pub fn place<'a>(lease: &'a Lease, policy: &LeasePolicy) -> (i32, Option<jiff::Timestamp>, u64, &'a str) {
     let priority = lease.spec.priority.min(policy.max_priority.unwrap_or(1000));
     let ticket =
         lease.status.as_ref().and_then(|s| s.queue_ticket.as_ref()).or(lease.metadata.resource_version.as_ref());
