@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use crate::helm::template;
 use crate::support::credentials::CONTROLLER_ACCOUNT;
-use crate::support::{ControlPlane, Identity, Sandbox, shared};
+use crate::support::{ControlPlane, Identity, Sandbox, install, shared};
 
 /// Binds somebody to `edit` in a namespace, and waits until they may lease there: kube-controller-manager adds up the role.
 async fn edits(plane: &ControlPlane, who: Identity, namespace: &str) {
@@ -72,7 +73,7 @@ async fn who_edits_in_a_tenants_namespace_leases_and_is_not_the_controller() {
 
 /// The boundary, as values.yaml and README tell it. Where this test fails because more is refused, tell that there.
 #[tokio::test]
-async fn who_edits_in_the_namespace_of_the_release_is_the_controller_once_they_have_its_token() {
+async fn who_edits_in_the_namespace_of_the_release_is_the_controller() {
     let plane = shared().await;
     let sandbox = Sandbox::new("edit-release").await;
     let status = a_lease(&sandbox).await;
@@ -80,13 +81,32 @@ async fn who_edits_in_the_namespace_of_the_release_is_the_controller_once_they_h
     let (system, account) = CONTROLLER_ACCOUNT;
     edits(plane, Identity::Alice, system).await;
 
+    let controller = format!("--as=system:serviceaccount:{system}:{account}");
+    let as_the_controller = [&status[..], &[&controller]].concat();
+    let written = plane.run_kubectl(Identity::Alice, &as_the_controller).await;
+    assert!(written.is_ok(), "{written:?}");
+    assert_eq!(sandbox.get("lease/a").await.data["status"]["phase"], "Active");
+}
+
+#[tokio::test]
+async fn with_tokens_only_they_are_once_they_have_its_token() {
+    let plane = ControlPlane::start().await.unwrap();
+    let with = ["--no-hooks", "--set=namespace.create=true,policies.tokensOnly=true,policies.mutating=always"];
+    install::rendered(&plane, template(&with).unwrap()).await.unwrap();
+    install::controller_account(&plane).await.unwrap();
+    let sandbox = Sandbox::on(&plane, "edit-tokens").await;
+    let status = a_lease(&sandbox).await;
+    let status = status.each_ref().map(String::as_str);
+    let (system, account) = CONTROLLER_ACCOUNT;
+    edits(&plane, Identity::Alice, system).await;
+
     // To impersonate it is not enough: a policy refuses what RBAC lets the controller do.
     let controller = format!("--as=system:serviceaccount:{system}:{account}");
     let as_the_controller = [&status[..], &[&controller]].concat();
-    refused(plane, Identity::Alice, &as_the_controller, "status: only the Drydock controller writes it").await;
-    let claims_an_id = claiming_an_id(plane, &format!("system:serviceaccount:{system}:{account}"));
+    refused(&plane, Identity::Alice, &as_the_controller, "status: only the Drydock controller writes it").await;
+    let claims_an_id = claiming_an_id(&plane, &format!("system:serviceaccount:{system}:{account}"));
     let claims_an_id = [&status[..], &["--kubeconfig", &claims_an_id]].concat();
-    refused(plane, Identity::Alice, &claims_an_id, "\"userextras/authentication.kubernetes.io/credential-id\"").await;
+    refused(&plane, Identity::Alice, &claims_an_id, "\"userextras/authentication.kubernetes.io/credential-id\"").await;
 
     let token = ["create", "token", account, "--namespace", system];
     let token = plane.run_kubectl(Identity::Alice, &token).await.unwrap();
@@ -94,6 +114,7 @@ async fn who_edits_in_the_namespace_of_the_release_is_the_controller_once_they_h
     let written = plane.run_kubectl(Identity::Alice, &has_the_token).await;
     assert!(written.is_ok(), "{written:?}");
     assert_eq!(sandbox.get("lease/a").await.data["status"]["phase"], "Active");
+    plane.stop().await.unwrap();
 }
 
 /// Alice's kubeconfig, by which she acts as an account and says that she has a token of it.

@@ -209,7 +209,11 @@ fn policies_know_the_controller_by_its_account_and_those_who_break_the_glass() {
     {
         assert!(one_writer.contains(user), "{user} in {one_writer}");
     }
-    assert!(one_writer.contains("authentication.kubernetes.io/credential-id"), "{one_writer}");
+    let asks_for_a_token = |on: bool| {
+        let condition = conditions(json!({"policies": {"tokensOnly": on}}), "drydock-one-writer");
+        condition.contains("authentication.kubernetes.io/credential-id")
+    };
+    assert!(asks_for_a_token(true) && !asks_for_a_token(false));
     for policy in ["drydock-one-writer", "drydock-teardown", "drydock-owner"] {
         assert!(conditions(json!({}), policy).contains("'drydock:break-glass'"), "{policy}");
         assert!(!conditions(json!({"policies": {"breakGlassGroup": ""}}), policy).contains("glass"), "{policy}");

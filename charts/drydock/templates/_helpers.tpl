@@ -46,16 +46,18 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{/* matchConditions that leave out those who may. A token of an account has an id; who merely impersonates the account, which
-`edit` in its namespace allows, has none, and the right to claim one (userextras) comes with no role of Kubernetes' own. That `edit`
-can ask for a token, too, no policy can help. */}}
+{{/* matchConditions that leave out those who may. With policies.tokensOnly: a token of an account has an id; who merely impersonates
+the account, which `edit` in its namespace allows, has none, and the right to claim one (userextras) comes with no role of
+Kubernetes' own. That `edit` can ask for a token, too, no policy can help. */}}
 {{- define "drydock.not-the-controller" -}}
 - name: not-the-controller
   expression: >-
     !(request.userInfo.username in ['system:serviceaccount:{{ .Release.Namespace }}:{{ include "drydock.account" . }}'
     {{- range .Values.policies.moreControllers }}, '{{ . }}'{{ end }}]
+    {{- if .Values.policies.tokensOnly }}
     && (!request.userInfo.username.startsWith('system:serviceaccount:')
-    || (has(request.userInfo.extra) && 'authentication.kubernetes.io/credential-id' in request.userInfo.extra)))
+    || (has(request.userInfo.extra) && 'authentication.kubernetes.io/credential-id' in request.userInfo.extra))
+    {{- end }})
 {{- end }}
 
 {{- define "drydock.not-break-glass" -}}
