@@ -222,7 +222,7 @@ pub struct ResourcePolicy {
     /// How long a build may take. Default: 15m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_timeout: Option<Duration>,
-    /// How long one attempt at a teardown may take, of a resource or of a lease on it. Default: 15m.
+    /// How long one attempt at a teardown may take, of a resource or of a lease on it. Default: 15m; at least 1s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teardown_timeout: Option<Duration>,
     /// The parameters of leases that a resource is built from. Default: none, all are alike.
@@ -245,7 +245,7 @@ pub struct ExpiryPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub unless: Option<String>,
-    /// So long after a deadline was declined it is asked again. Default: 1m.
+    /// So long after a deadline was declined it is asked again. Default: 1m; at least 1s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Duration>,
 }
