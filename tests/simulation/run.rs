@@ -118,7 +118,8 @@ async fn run(plan: &Plan) -> Outcome {
 
     let mut tasks = JoinSet::new();
     let crashes = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    for line in 1..=if plan.scene.is_some() { 2 } else { chance.within(1..3) } {
+    let lines = if plan.scene.is_some() { 2 } else { chance.within(1..3) };
+    for line in 1..=lines {
         let house = House { server: server.clone(), world: world.clone(), faults: faults.clone(), early: plan.early };
         tasks.spawn(house.live(line, crashes.clone()));
     }
@@ -131,6 +132,7 @@ async fn run(plan: &Plan) -> Outcome {
     });
     let mut checks = Checks::new(journal.clone());
     checks.now.drivers.hooks = world.habits().hooks;
+    checks.now.controllers = lines as usize;
     let (mut wrong, mut in_vain) = (None, None);
     if let Some(scene) = plan.scene {
         let stage = Stage { server: server.clone(), faults: faults.clone(), people, fair: AtomicBool::new(false) };

@@ -42,6 +42,7 @@ mod pruning;
 mod shares_of_namespaces;
 mod story_01_to_04_a_lease_is_served;
 mod story_05_to_08_release;
+mod story_06_and_46_one_teardown;
 mod story_07_and_28_objects;
 mod story_07_release_of_what_is_broken;
 mod story_09_and_10_ends;

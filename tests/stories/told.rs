@@ -222,18 +222,37 @@ pub async fn holds_throughout(sandbox: &Sandbox<'_>) {
 }
 
 fn no_claim_too_many(history: &History) {
+    let rooms = rooms(history);
     history.never("more claims than there is room for", |seen| {
-        seen.kind == "resource"
-            && claimants(&seen.object).len() as i64 > seen.object.data["status"]["capacity"].as_i64().unwrap_or(1)
+        seen.kind == "resource" && claimants(&seen.object).len() > room_of(&rooms, &seen.object)
     });
+}
+
+/// How many leases a resource of each Blueprint may hold, by the Blueprint's UID: the most that it ever allowed, for who grants
+/// may know it as it was a moment ago. (What the resource says of itself comes from who grants.)
+fn rooms(history: &History) -> BTreeMap<String, usize> {
+    let mut rooms = BTreeMap::new();
+    for seen in history.all().iter().filter(|seen| seen.kind == "blueprint") {
+        let room = seen.object.data["spec"]["limits"]["leasesPerResource"].as_u64().unwrap_or(1) as usize;
+        let most: &mut usize = rooms.entry(seen.uid.clone()).or_default();
+        *most = room.max(*most);
+    }
+    rooms
+}
+
+fn room_of(rooms: &BTreeMap<String, usize>, resource: &DynamicObject) -> usize {
+    let blueprint = resource.data["spec"]["blueprintRef"]["uid"].as_str().unwrap_or_default();
+    rooms.get(blueprint).copied().unwrap_or(1)
 }
 
 fn bound_once_and_claimed(history: &History) {
     let mut claims: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut held: BTreeMap<String, String> = BTreeMap::new();
+    let (by_blueprint, mut rooms) = (rooms(history), BTreeMap::new());
     for seen in history.all() {
         let status = &seen.object.data["status"];
         if seen.kind == "resource" {
+            rooms.insert(seen.uid.clone(), room_of(&by_blueprint, &seen.object));
             let uids = status["claims"].as_array().cloned().unwrap_or_default();
             let uids = uids.iter().filter_map(|c| c["uid"].as_str().map(str::to_owned)).collect();
             claims.insert(seen.uid.clone(), uids);
@@ -243,7 +262,7 @@ fn bound_once_and_claimed(history: &History) {
             let claimed = claims.get(&resource).is_some_and(|uids| uids.contains(&seen.uid));
             assert!(claimed, "{seen:?} is bound to a resource that does not claim it");
             let others = held.iter().filter(|(lease, r)| **r == resource && **lease != seen.uid).count();
-            let room = seen_capacity(history, &resource);
+            let room = rooms.get(&resource).copied().unwrap_or(1);
             assert!(others < room, "{seen:?} is bound to a resource that {others} others hold");
             held.insert(seen.uid.clone(), resource);
         } else if seen.kind == "lease" {
@@ -263,12 +282,6 @@ fn granted_while_active(history: &History) {
         let granted: Vec<_> = claims.difference(&before).collect();
         assert!(granted.is_empty() || seen.phase() == "Active", "{seen:?} grants {granted:?}");
     }
-}
-
-fn seen_capacity(history: &History, uid: &str) -> usize {
-    let versions = history.all();
-    let capacity = versions.iter().rev().find(|s| s.kind == "resource" && s.uid == uid);
-    capacity.and_then(|s| s.object.data["status"]["capacity"].as_u64()).unwrap_or(1) as usize
 }
 
 fn arrows(history: &History) {

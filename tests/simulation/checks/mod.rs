@@ -123,6 +123,8 @@ pub struct Now {
     pub at: Duration,
     /// Nothing goes wrong any more: the queue must be in order.
     pub fair: bool,
+    /// How many controllers there are at a time.
+    pub controllers: usize,
     /// Who was passed over in it, a moment ago.
     pub overtaken: Vec<queue::Overtaken>,
     /// Who is where.
