@@ -709,3 +709,31 @@ fn nothing_is_ordered_for_whom_it_would_not_be_made() {
     assert!(world.resources.is_empty());
     assert!(world.index.blueprints[&key("pool")].orders.is_empty(), "what was not made is ordered again");
 }
+
+/// Somebody waits for the next pass of what was asked for something, deleted, granted or offered; of nothing else.
+#[test]
+fn whom_somebody_waits_for() {
+    let mut world = World::new(5);
+    world.list("pool", &[Host { name: "h1".into(), ..Host::default() }], Limits::default(), Recycle::Reuse);
+    world.ask("a", LeaseSpec { resource_type: "host".into(), ..LeaseSpec::default() });
+    let (lease, resource) = (Key::Lease(key("a")), Key::Resource(key("pool--h1")));
+    assert!(!world.index.is_asked(&lease), "it waits in the queue");
+    world.settle();
+    assert!(!world.index.is_asked(&lease) && !world.index.is_asked(&resource), "all is at rest");
+
+    let mut asked = world.leases[&key("a")].clone();
+    let release = serde_json::from_value(serde_json::json!({"id": "c", "type": "Release"}));
+    asked.spec.commands.push(release.unwrap());
+    world.put_lease(asked);
+    assert!(world.index.is_asked(&lease), "a command is not consumed");
+    world.settle();
+    assert!(!world.index.is_asked(&lease), "it is");
+
+    world.ask("b", LeaseSpec { resource_type: "host".into(), ..LeaseSpec::default() });
+    assert!(world.index.is_asked(&resource), "it is offered to somebody");
+    let mut deleted = world.resources[&key("pool--h1")].clone();
+    deleted.metadata.deletion_timestamp = Some(Time(world.now.timestamp()));
+    world.put_resource(deleted);
+    assert!(world.index.is_asked(&resource), "it is deleted");
+    assert!(!world.index.is_asked(&Key::Lease(key("nobody"))) && !world.index.is_asked(&Key::Blueprint(key("pool"))));
+}
