@@ -10,7 +10,7 @@ use crate::{
 };
 use kube::{
     Api,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -150,7 +150,7 @@ impl Client {
     }
 
     async fn command_resource(&mut self) {
-        let Some(name) = self.resource().await else { return };
+        let Some(ObjectMeta { name: Some(name), .. }) = self.resource().await else { return };
         let mut command = match self.chance.within(0..4) {
             0 => json!({"type": "Release"}),
             1 => json!({"type": "Expires", "after": format!("{}ms", self.chance.within(500..9_000))}),
@@ -160,9 +160,9 @@ impl Client {
         self.append("resource", name, command).await;
     }
 
-    async fn resource(&self) -> Option<String> {
+    async fn resource(&self) -> Option<ObjectMeta> {
         let found = self.send(|| async { self.resources.list(&ListParams::default()).await }).await?;
-        self.chance.one(&found.items)?.metadata.name.clone()
+        Some(self.chance.one(&found.items)?.metadata.clone())
     }
 
     fn new_id(&self, command: &mut Value) {
@@ -215,8 +215,12 @@ impl Client {
     }
 
     async fn delete_resource(&self) {
-        let Some(name) = self.resource().await else { return };
-        self.send(|| async { self.resources.delete(&name, &DeleteParams::default()).await }).await;
+        let Some(ObjectMeta { name: Some(name), uid, .. }) = self.resource().await else { return };
+        // By its UID. kube-apiserver looks whether an object has finalizers before it deletes what has its name by then: a
+        // namesake that has come in between, as it does in a slot, would go without them (registry/generic, Store.Delete).
+        let preconditions = Some(Preconditions { uid, resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        self.send(|| async { self.resources.delete(&name, &params).await }).await;
     }
 
     /// Other limits, a host less or more, suspended for a while, or an end moved.
