@@ -447,7 +447,7 @@ async fn the_controller_has_no_more_rights_than_it_uses() {
         ("create", "blueprints", false),
         ("delete", "blueprints", false),
         ("deletecollection", "leases", false),
-        ("update", "leases", false),
+        ("update", "leases", true),
         ("forget", "leases", false),
     ] {
         assert_eq!(controller.is_allowed(verb, resource).await, allowed, "{verb} {resource}");

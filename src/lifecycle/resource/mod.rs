@@ -98,10 +98,12 @@ pub fn decide(resource: &Resource, around: &Surroundings<'_>, now: MicroTime) ->
     let finalizer = has_finalizer(&resource.metadata);
     let deleting = is_deleting(&resource.metadata);
     if resource.phase() == ResourcePhase::Destroyed {
-        // R8: then delete, finalizer off.
+        // R8: then it goes, the finalizer first where that can be chosen. kube-apiserver removes what loses its last finalizer
+        // while it is deleted by its name alone, in a step of its own: where two controllers take it off at once, that could be
+        // the namesake which has come into the slot meanwhile. A delete carries the UID to the end.
         return match (deleting, finalizer) {
-            (false, _) => Decision::metadata(on_record, MetadataChange::Delete),
-            (true, true) => Decision::metadata(on_record, MetadataChange::RemoveFinalizer),
+            (_, true) => Decision::metadata(on_record, MetadataChange::RemoveFinalizer),
+            (false, false) => Decision::metadata(on_record, MetadataChange::Delete),
             (true, false) => Decision::nothing(on_record),
         };
     }
@@ -377,10 +379,8 @@ impl<'a> Pass<'a> {
                 false
             }
             Course::Ask => {
-                // It is one question, whichever of its clocks has run out.
-                if !self.reads.contains(&Read::Expiry) {
-                    self.reads.push(Read::Expiry);
-                }
+                // It is one question, whichever of its clocks has run out: the Idle clock is not looked at while it is open.
+                self.reads.push(Read::Expiry);
                 false
             }
         }

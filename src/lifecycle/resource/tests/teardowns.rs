@@ -92,16 +92,19 @@ fn the_reason_of_a_failure_shows() {
     }
 }
 
-/// Destroyed is on record; then it is deleted, and then its finalizer goes.
+/// Destroyed is on record; then its finalizer goes, and then it is deleted.
 #[test]
 fn a_destroyed_resource_goes_at_once() {
     let mut scene = Scene::reach(State::Destroyed, "", "");
     let before = scene.status().clone();
-    assert_eq!(scene.decide(at(LATER)).metadata, Some(MetadataChange::Delete));
-    delete(&mut scene.resource.metadata);
     let decision = scene.decide(at(LATER));
     assert_eq!((decision.metadata, decision.status), (Some(MetadataChange::RemoveFinalizer), before));
+    let mut deleted = scene.clone();
+    delete(&mut deleted.resource.metadata);
+    assert_eq!(deleted.decide(at(LATER)).metadata, Some(MetadataChange::RemoveFinalizer));
     scene.resource.metadata.finalizers = None;
+    assert_eq!(scene.decide(at(LATER)).metadata, Some(MetadataChange::Delete));
+    delete(&mut scene.resource.metadata);
     assert_eq!(scene.decide(at(LATER)).metadata, None);
 }
 
