@@ -119,7 +119,13 @@ pub const TABLE: &[Row] = &[
         NoticesNothing,
         10,
         CHANCE,
-        &["what it holds is gone", "is gone that a lease holds", "a resource rests in Released"],
+        &[
+            "what it holds is gone",
+            "is gone that a lease holds",
+            "a resource rests in Released",
+            // Its end was that of its resource, which it did not notice.
+            "its Resource ends then",
+        ],
     ),
     inside("L7", UnreadBeforeActivation, 6, BOUND_TO_WHAT_WENT_BY_FORCE, &["L7: "]),
     inside("L8", TearsDownHeld, 6, HELD_TWICE, &["does not rest on what is on record"]),
