@@ -1,6 +1,7 @@
 //! Clients that act as service accounts, by impersonation over the controller's own connections: what is made from a
 //! Blueprint is made with the rights of an account of its namespace, and no others (design.md, 7).
 
+use crate::api::Resource;
 use http::HeaderValue;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{Api, Client, Error, client::Body};
@@ -77,6 +78,16 @@ impl Accounts {
             Ok(Some(found)) => found.metadata.deletion_timestamp.is_some(),
             Err(_) => false,
         }
+    }
+
+    /// Whether a resource is there, by the API server's own word; where that cannot be told, it is not.
+    pub async fn is_there(&self, resource: &Resource) -> bool {
+        let (Some(namespace), Some(name)) = (&resource.metadata.namespace, &resource.metadata.name) else {
+            return false;
+        };
+        let api: Api<Resource> = Api::namespaced(self.own.clone(), namespace);
+        let found = super::in_time(api.get_metadata_opt(name)).await.ok().flatten();
+        found.is_some_and(|found| found.metadata.uid == resource.metadata.uid)
     }
 
     /// Whether a namespace is gone, by the API server's own word; where that cannot be told, it is not.

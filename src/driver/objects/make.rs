@@ -5,8 +5,8 @@ use super::{
     NAME_AS_MANAGER, Workshop, failure, for_good, in_time, is_missing,
     kinds::Known,
     live::{Seen, Sight},
-    plan::{ATTEMPT, About, OWNER, Plan, Unmade, owner_of},
-    record::{Made, Record},
+    plan::{ATTEMPT, About, OWNER, Plan, Unmade, is_of_namesake, owner_of},
+    record::{Made, Record, is_made_here},
     refused,
     remove::is_of,
 };
@@ -432,6 +432,17 @@ impl Workshop {
             let deleted = super::remove::delete(api, known, &made.name, &uid).await;
             deleted.map_err(|error| refused(kind, &error))?;
             return Err(again(format!("{} is there from an earlier attempt, and is removed first", made.told())));
+        }
+        // Of two of one name that which is there now is the later: nothing is made any more for the other, whose teardown is
+        // done. Where the controller that made this was killed before it could remove it again, nobody else would.
+        let resource = work.resource.as_deref();
+        if let Some(resource) = resource.filter(|r| is_made_here(&found) && is_of_namesake(&found, r))
+            && self.accounts.is_there(resource).await
+        {
+            let uid = found.metadata.uid.unwrap_or_default();
+            let deleted = super::remove::delete(api, known, &made.name, &uid).await;
+            deleted.map_err(|error| refused(kind, &error))?;
+            return Err(again(format!("{} is there from a Resource that is gone, and is removed first", made.told())));
         }
         let message = format!(
             "{} is there already, and was not made for this: nothing is adopted; have the template name another",

@@ -13,6 +13,7 @@ use crate::{
     driver::Trouble,
     expression::{Binding, Bindings, EvaluationError, Evaluator, Expression, Invalid, Template, template::RenderError},
 };
+use kube::api::DynamicObject;
 use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,9 @@ pub const OWNER: &str = "drydock.dev/owner";
 pub const RESOURCE: &str = "drydock.dev/resource";
 /// The label of the lease's attempt that an object is made for (protocol.md, D1).
 pub const ATTEMPT: &str = "drydock.dev/attempt";
+/// The annotation of the resource that an object is made for, or on, as `<namespace>/<name>`: by it, what came late for one
+/// that is gone is known to the next of its name.
+const NAMED: &str = "drydock.dev/resource-name";
 
 /// Where the driver stands in a Blueprint.
 const HERE: &str = "spec.driver.objects";
@@ -179,7 +183,7 @@ impl Plan {
         for (n, template) in templates.iter().enumerate() {
             let rendered = template.render(evaluator, bindings(about, &template.roots())).await?;
             let wrong = |why: String| Unmade::Wrong { path: format!("{HERE}.{field}[{n}]"), why };
-            let (made, object) = finish(rendered, key).map_err(wrong)?;
+            let (made, object) = finish(rendered, key, about.resource).map_err(wrong)?;
             let place = |made: &Made| {
                 let namespace = made.namespace.clone().unwrap_or_else(|| self.account.namespace.clone());
                 (made.kind.clone(), namespace, made.name.clone())
@@ -378,7 +382,7 @@ fn is_own_label(label: &str) -> bool {
 }
 
 /// A rendered template becomes an object that says whose it is.
-fn finish(mut object: Value, key: &EffectKey) -> Result<(Made, Value), String> {
+fn finish(mut object: Value, key: &EffectKey, resource: &Resource) -> Result<(Made, Value), String> {
     let kind = kind_of(&object);
     if is_own(&kind) {
         return Err(format!("apiVersion: {OWN_KIND}"));
@@ -406,6 +410,9 @@ fn finish(mut object: Value, key: &EffectKey) -> Result<(Made, Value), String> {
         return Err(format!("metadata.labels: {label} {OWN_LABEL}"));
     }
     labels.extend(labels_of(key).into_iter().map(|(label, value)| (label.to_owned(), Value::String(value))));
+    let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+    let annotations = annotations.as_object_mut().ok_or("metadata.annotations is no map")?;
+    annotations.insert(NAMED.into(), Value::String(name_of(resource)));
     Ok((Made { kind, namespace, name, uid: None, fields: None }, object))
 }
 
@@ -447,6 +454,18 @@ pub fn labels_of(key: &EffectKey) -> Vec<(&'static str, String)> {
         None => labels.push((OWNER, key.resource.clone())),
     }
     labels
+}
+
+fn name_of(resource: &Resource) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!("{}/{}", part(&resource.metadata.namespace), part(&resource.metadata.name))
+}
+
+/// Whether an object was made for, or on, another resource of the same name as this one.
+pub fn is_of_namesake(object: &DynamicObject, resource: &Resource) -> bool {
+    let named = object.metadata.annotations.as_ref().and_then(|all| all.get(NAMED));
+    let of = object.metadata.labels.as_ref().and_then(|all| all.get(RESOURCE));
+    named == Some(&name_of(resource)) && of.is_some() && of != resource.metadata.uid.as_ref()
 }
 
 /// The UID of whose what is made under a key is.

@@ -271,6 +271,11 @@ async fn remove_one(
     delete(api, known, &made.name, &uid).await?;
     match read(api, &made.name).await? {
         Some(found) if found.metadata.uid.as_deref() == Some(&uid) => Ok(Removal::Remains(why_it_remains(&found))),
+        // Where two controllers make, the one that is late does so again when what is on record has been removed.
+        Some(found) if is_of(&found, key) => {
+            delete(api, known, &made.name, &found.metadata.uid.clone().unwrap_or_default()).await?;
+            Ok(Removal::Remains(why_it_remains(&found)))
+        }
         _ => Ok(Removal::Gone),
     }
 }

@@ -153,9 +153,11 @@ fn objects_say_whose_they_are() {
         made[0].1,
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": "r-env--0", "labels": {
-                "mine": "stays", "drydock.dev/owner": "ur", "drydock.dev/resource": "ur",
-            }},
+            "metadata": {
+                "name": "r-env--0",
+                "labels": {"mine": "stays", "drydock.dev/owner": "ur", "drydock.dev/resource": "ur"},
+                "annotations": {"drydock.dev/resource-name": "team/env--0"},
+            },
             "data": {"size": "large"},
         })
     );
