@@ -1,15 +1,15 @@
 //! The model is true: the same requests, told and at random, get the same answers from the simulated API server and from
 //! the real one, where Drydock depends on them: code and reason, the object that results but for UIDs, versions and times,
-//! and what watches show.
+//! and what watches show and say: changes, bookmarks, and that what they ask for is kept no more.
 //!
 //! The real one has the CRDs and no policies, for it is the server that is compared. JSON patches and merge patches, conflicts,
 //! preconditions, finalizers, the status subresource, generations, pages, field selectors, and those CEL rules that `server`
 //! has by hand.
 
 use crate::{
-    journal::Journal,
+    journal::{Journal, Kind},
     random::Chance,
-    server::{Server, request},
+    server::{Server, request, watch},
     support::{ControlPlane, Identity, install},
     time::Clocks,
 };
@@ -23,7 +23,8 @@ use std::{
 
 const NAMESPACE: &str = "alike";
 
-/// What is asked: `{rv:x}`, `{old:x}` and `{uid:x}` stand for what this side knows of the object `x`.
+/// What is asked: `{rv:x}`, `{old:x}` and `{uid:x}` stand for what this side knows of the object `x`, `{more}` for what it
+/// said where the last list goes on.
 #[derive(Clone, Debug)]
 struct Ask {
     method: &'static str,
@@ -52,11 +53,13 @@ enum Side {
 struct Known {
     /// The last versions of each object, the newest in front, and its UID.
     objects: BTreeMap<String, (VecDeque<String>, String)>,
+    /// The token of the last page.
+    more: String,
 }
 
 impl Known {
     fn fill(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        let mut text = text.replace("{more}", &self.more);
         for (name, (versions, uid)) in &self.objects {
             let newest = versions.front().cloned().unwrap_or_default();
             let old = versions.get(1).cloned().unwrap_or_else(|| "1".into());
@@ -68,6 +71,9 @@ impl Known {
     }
 
     fn see(&mut self, object: &Value) {
+        if object["items"].is_array() {
+            self.more = object["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+        }
         let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
         let (Some(name), Some(version), Some(uid)) = (text("name"), text("resourceVersion"), text("uid")) else {
             return;
@@ -258,6 +264,8 @@ fn told() -> Vec<Ask> {
         ask("GET", path("resources", "") + "?fieldSelector=spec.blueprintRef.uid%3Dx", JSON, Value::Null),
         ask("GET", path("resources", "") + "?fieldSelector=spec.nothing%3Dx", JSON, Value::Null),
         ask("GET", path("resources", "") + "?limit=2", JSON, Value::Null),
+        ask("GET", path("resources", "") + "?limit=2&continue={more}", JSON, Value::Null),
+        ask("GET", path("resources", "") + "?limit=2&continue=nonsense", JSON, Value::Null),
         ask("GET", path("resources", "") + "?labelSelector=a%3Db", JSON, Value::Null),
         ask("PATCH", path("resources", "pool--0"), MERGE, json!({"spec": {"blueprintRef": {"uid": "z"}}})),
         ask("GET", "/apis/drydock.dev/v1alpha1/resources?fieldSelector=spec.blueprintRef.uid%3Dy", JSON, Value::Null),
@@ -346,20 +354,35 @@ fn at_random(chance: &Chance) -> Ask {
     }
 }
 
+fn event(event: &Value) -> Value {
+    json!([event["type"], alike(event["object"].clone())])
+}
+
+/// What the real server says to a watch until it ends; once it has begun this is asked, for a bookmark is told only after
+/// something new.
+async fn watched(real: &kube::Client, uri: &str, meanwhile: Option<Ask>) -> Vec<Value> {
+    let request = http::Request::get(uri).body(Body::empty()).unwrap();
+    let answer = real.send(request).await.unwrap();
+    assert_eq!(answer.status(), 200, "{uri}");
+    if let Some(ask) = meanwhile {
+        let (code, answer) = Side::Real(real.clone()).ask(&mut Known::default(), &ask).await;
+        assert_eq!(code, 201, "{answer}");
+    }
+    let bytes = answer.into_body().collect_bytes().await.unwrap();
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| event(&serde_json::from_slice(line).unwrap())).collect()
+}
+
 /// What the simulated server has shown to watches since the beginning, and what the real one has.
 async fn shown(real: &kube::Client, simulated: &Server, plural: &str, since: &str) -> [Vec<Value>; 2] {
-    let uri = format!("{}?watch=true&resourceVersion={since}&timeoutSeconds=2", path(plural, ""));
-    let request = http::Request::get(uri).body(Body::empty()).unwrap();
-    let bytes = real.send(request).await.unwrap().into_body().collect_bytes().await.unwrap();
-    let event = |event: Value| json!([event["type"], alike(event["object"].clone())]);
-    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let theirs = lines.map(|line| event(serde_json::from_slice(line).unwrap())).collect();
+    let theirs =
+        watched(real, &format!("{}?watch=true&resourceVersion={since}&timeoutSeconds=2", path(plural, "")), None).await;
     let mut ours = Vec::new();
-    let kind = if plural == "leases" { crate::journal::Kind::Lease } else { crate::journal::Kind::Resource };
+    let kind = if plural == "leases" { Kind::Lease } else { Kind::Resource };
     let mut after = 0;
-    while let crate::server::watch::Shown::Version(version) = simulated.after(kind, Some(NAMESPACE), after) {
+    while let watch::Shown::Version(version) = simulated.after(kind, Some(NAMESPACE), after) {
         after = version.number;
-        ours.push(event(crate::server::watch::event(&version)));
+        ours.push(event(&watch::event(&version)));
     }
     [theirs, ours]
 }
@@ -381,9 +404,7 @@ async fn the_model_answers_as_the_real_server_does() {
     }
     let mut since = Vec::new();
     for plural in ["leases", "resources"] {
-        let list = client.request_text(http::Request::get(path(plural, "")).body(vec![]).unwrap()).await.unwrap();
-        let list: Value = serde_json::from_str(&list).unwrap();
-        since.push((plural, list["metadata"]["resourceVersion"].as_str().unwrap().to_owned()));
+        since.push((plural, version_of(&client, &path(plural, "")).await));
     }
 
     let mut script = told();
@@ -398,11 +419,29 @@ async fn the_model_answers_as_the_real_server_does() {
         }
     }
     assert!(differ.is_empty(), "{} answers differ:\n{}", differ.len(), differ[..differ.len().min(12)].join("\n"));
-    for (plural, since) in since {
-        let [theirs, ours] = shown(&client, &server, plural, &since).await;
+    for (plural, since) in &since {
+        let [theirs, ours] = shown(&client, &server, plural, since).await;
         assert_eq!(theirs.len(), ours.len(), "watches of {plural} show as many events: {theirs:?}");
         for (theirs, ours) in theirs.iter().zip(&ours) {
             assert_eq!(theirs, ours, "watches of {plural} show the same");
         }
     }
+    let news = [(Kind::Lease, lease("news", json!({}))), (Kind::Resource, resource("pool--9", "x"))];
+    for ((plural, since), (kind, news)) in since.iter().zip(news) {
+        let from = |version: &str| format!("{}?watch=true&resourceVersion={version}", path(plural, ""));
+        let old = watched(&client, &(from("1") + "&timeoutSeconds=2"), None).await;
+        assert_eq!(old, [event(&watch::expired())], "what is asked for is kept no more");
+        let marked = from(since) + "&timeoutSeconds=5&allowWatchBookmarks=true";
+        let mut marks = watched(&client, &marked, Some(ask("POST", path(plural, ""), JSON, news))).await;
+        marks.retain(|event| event[0] == "BOOKMARK");
+        assert!(!marks.is_empty(), "there are bookmarks of {plural}");
+        assert!(marks.iter().all(|mark| *mark == event(&watch::bookmark(kind, 1))), "bookmarks are alike: {marks:?}");
+    }
+}
+
+/// The version of a list.
+async fn version_of(real: &kube::Client, path: &str) -> String {
+    let list = real.request_text(http::Request::get(path).body(vec![]).unwrap()).await.unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    list["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
 }
