@@ -1,6 +1,7 @@
 //! The one copy of every object, and what is derived from it. Watch events and the answers of writes enter by the same
 //! door, ordered by resourceVersion; keys of objects that want a pass go out. Synchronous: no I/O, no waiting.
 
+mod builds;
 mod counts;
 mod door;
 mod gauges;
