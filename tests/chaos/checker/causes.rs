@@ -1,7 +1,7 @@
 //! Nothing is released before its deadline without a cause that is on record.
 
 use super::{
-    Checker, Kind, Verdict,
+    Checker, Kind, STALE, Verdict,
     commands::ends_it,
     values::{
         bound_to, claims, deadline, is_deleting, is_over, length, list, number, owner, phase, reason, text, time, uid,
@@ -96,13 +96,16 @@ impl Checker {
         ends
     }
 
-    /// The limit was lowered.
+    /// The limit was lowered below what there is, as somebody may see it: with others that have ended since.
     fn too_many(&self, resource: &Value) -> bool {
-        let of = owner(resource);
-        let live =
-            self.of(Kind::Resource).values().filter(|r| owner(r) == of && phase(r) != "Destroyed").count() as i64;
+        let (of, recent) = (owner(resource), self.at - STALE);
+        // One that had never been built goes in one write: it counts, as it did a moment ago.
+        let counts = |r: &&Value| owner(r) == of && (phase(r) != "Destroyed" || uid(r) == uid(resource));
+        let live = self.of(Kind::Resource).values().filter(counts).count();
+        let ended = self.ended_resources.iter().filter(|(at, owner)| *at > recent && owner == of).count();
+        let seen = i64::try_from(live + ended).unwrap_or(i64::MAX);
         let lowest = self.specs(of).map(|spec| number(spec, "/limits/maxResources", i64::MAX)).min();
-        lowest.is_some_and(|lowest| live > lowest)
+        lowest.is_some_and(|lowest| seen > lowest)
     }
 
     fn was_disabled(&self, resource: &Value) -> bool {

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use rest::Rest;
 pub use values::{phase, text, uid};
 
-/// An old version of a Blueprint may be acted on for so long: longer than any controller is paused.
+/// An old version of a Blueprint, or of its other resources, may be acted on for so long: longer than any controller is paused.
 const STALE: SignedDuration = SignedDuration::from_secs(180);
 
 /// What kind of object a version is of.
@@ -91,6 +91,8 @@ pub struct Checker {
     bound: BTreeMap<(String, i64), String>,
     /// All leases that there ever were.
     leases: BTreeSet<String>,
+    /// When resources came to be Destroyed, and of which Blueprint.
+    ended_resources: Vec<(Timestamp, String)>,
     /// To whom each resource was ever granted.
     granted: BTreeMap<String, BTreeSet<String>>,
     made: made::Made,

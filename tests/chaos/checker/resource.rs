@@ -1,7 +1,7 @@
 //! Resources: slots and limits, grants, and what a claim promises.
 
 use super::{
-    Checker, Kind, Verdict,
+    Checker, Kind, STALE, Verdict,
     values::{attempt, bound_to, claims, is_deleting, is_held, is_over, list, number, owner, phase, reason, text, uid},
     wrong,
 };
@@ -54,7 +54,13 @@ impl Checker {
         }
         self.effects_of_resource(old, new)?;
         self.ledger_of(old, new)?;
-        self.cause_of_resource(old, new)
+        self.cause_of_resource(old, new)?;
+        if phase(new) == "Destroyed" {
+            let recent = self.at - STALE;
+            self.ended_resources.retain(|(at, _)| *at > recent);
+            self.ended_resources.push((self.at, owner(new).to_owned()));
+        }
+        Ok(())
     }
 
     /// One for each slot, by its name, and never more than the highest limit that somebody may act on.

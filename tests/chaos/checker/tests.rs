@@ -485,3 +485,31 @@ fn what_does_not_rest_rightly() {
     assert!(settled(|_| {}).contains("has no deadline"));
     assert!(History::leased().checker.rests(Rest::Gone, Timestamp::MIN).unwrap_err().what.contains("is left"));
 }
+
+/// One that had never been built goes in one write; and who lets it go may not have seen yet that another has ended.
+#[test]
+fn there_are_too_many_as_the_limit_is_lowered() {
+    let lowered = |most: i64| with(blueprint(), json!({"spec": {"limits": {"maxResources": most}}}));
+    let unbuilt = resource("s", "Destroyed", over("Released", 9));
+    for (lowest, ended) in [(1, false), (1, true), (2, false)] {
+        let mut history = History::new();
+        history.right(Kind::Resource, "s", resource("s", "Pending", json!({})));
+        history.right(Kind::Blueprint, "b", lowered(lowest));
+        if ended {
+            history.right(
+                Kind::Resource,
+                "r",
+                with(resource("r", "Active", json!({})), json!({"metadata": {"deletionTimestamp": at(9)}})),
+            );
+            history.right(
+                Kind::Resource,
+                "r",
+                with(resource("r", "Destroyed", over("Deleted", 9)), json!({"metadata": {"deletionTimestamp": at(9)}})),
+            );
+        }
+        match lowest {
+            1 => history.right(Kind::Resource, "s", unbuilt.clone()),
+            _ => history.refuses("without a cause", Kind::Resource, "s", unbuilt.clone()),
+        }
+    }
+}
