@@ -5,12 +5,12 @@ use crate::{
     effects::Inside,
     objects::{env, lease, left, map, on_record, release, robot, without_controller},
     support::{Identity, Seen, phase},
-    tap::Dam,
+    tap::{Dam, Standstill},
     told::{apply, holds_throughout, uid, was_in},
 };
 use kube::api::PostParams;
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// So late that nobody looks for it any more who does not know of it. That nobody does is nothing that could be awaited: it
 /// shows in no object, and the teardown that could have found it is done by then.
@@ -134,8 +134,37 @@ async fn what_was_left_by_one_that_was_killed_is_removed_by_the_next_of_its_name
     sandbox.wait_phase("lease/b", "Active").await;
     things.wait_for("its removal", |s| s.uid == uid(&late) && s.gone).await;
     things.caught_up().await;
-    assert_eq!(left(&things), ["configmap/env--0", "serviceaccount/of-b"]);
+    let mut left = left(&things);
+    left.sort();
+    assert_eq!(left, ["configmap/env--0", "serviceaccount/of-b"]);
     let resource = sandbox.get("resource/env--0").await;
     assert_eq!(on_record(&resource)[0].2, Some(uid(&sandbox.get("configmap/env--0").await)));
+    holds_throughout(&sandbox).await;
+}
+
+/// It asks first, where it has stood still: what it made late it could not remove if it were killed then.
+#[tokio::test]
+async fn nothing_is_made_for_who_is_gone_after_a_standstill() {
+    let (sandbox, things) = without_controller("objects-late-still").await;
+    apply(&sandbox, &environment()).await;
+    apply(&sandbox, &lease("a", json!({}))).await;
+    let still = Standstill::new();
+    let _slow = Inside::through(&sandbox, still.way()).await;
+    still.stands().await;
+    let since = tokio::time::Instant::now();
+    let _other = sandbox.controller().await;
+    sandbox.wait_phase("lease/a", "Active").await;
+    release(&sandbox, "lease/a").await;
+    release(&sandbox, "resource/env--0").await;
+    sandbox.wait_gone("resource/env--0").await;
+
+    // From then on it is taken for one that stood still.
+    tokio::time::sleep_until(since + Duration::from_secs(2)).await;
+    still.go_on();
+    still.asked().await;
+    things.caught_up().await;
+    assert_eq!(left(&things), [""; 0]);
+    let maps: BTreeSet<_> = things.all().into_iter().filter(|s| s.name == "env--0").map(|s| s.uid).collect();
+    assert_eq!(maps.len(), 1, "it was made by the other, and by nobody else");
     holds_throughout(&sandbox).await;
 }

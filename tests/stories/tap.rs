@@ -120,6 +120,61 @@ impl Dam {
     }
 }
 
+/// A controller that stands still, as if its process had been stopped, when it first asks what kinds there are, just before it
+/// makes something. It learns of no change by others before or after, but from what it asks itself.
+pub struct Standstill {
+    stands: watch::Sender<bool>,
+    goes_on: watch::Sender<bool>,
+    asked: watch::Sender<usize>,
+}
+
+impl Standstill {
+    /// Before it has begun.
+    pub fn new() -> Arc<Standstill> {
+        let (stands, goes_on) = (watch::Sender::new(false), watch::Sender::new(false));
+        Arc::new(Standstill { stands, goes_on, asked: watch::Sender::new(0) })
+    }
+
+    /// Returns when it stands still.
+    pub async fn stands(&self) {
+        self.stands.subscribe().wait_for(|stands| *stands).await.expect("the tap is there");
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.goes_on.send_replace(true);
+    }
+
+    /// Returns when it has read a Resource again since.
+    pub async fn asked(&self) {
+        self.asked.subscribe().wait_for(|n| *n > 0).await.expect("the tap is there");
+    }
+
+    /// The way of its requests.
+    pub fn way(self: &Arc<Self>) -> impl FnOnce(Client) -> Client + Send + use<> {
+        let still = self.clone();
+        through(move |request, own| {
+            let still = still.clone();
+            async move {
+                let reads = *request.method() == Method::GET;
+                if reads && request.uri().query().is_some_and(|query| query.contains("watch=")) {
+                    return std::future::pending().await;
+                }
+                if reads && request.uri().path() == "/api/v1" {
+                    still.stands.send_replace(true);
+                    still.goes_on.subscribe().wait_for(|goes_on| *goes_on).await.expect("the tap is there");
+                }
+                let of_resource = reads && request.uri().path().contains("/resources/");
+                let answer = own.send(request).await;
+                if of_resource && *still.goes_on.borrow() {
+                    still.asked.send_modify(|n| *n += 1);
+                }
+                answer
+            }
+        })
+    }
+}
+
 /// A change of what matters: Events are told in their own time, and would make every count another.
 fn is_change(request: &Request<Body>) -> bool {
     !matches!(*request.method(), Method::GET | Method::HEAD)

@@ -1,10 +1,13 @@
 //! Clients that act as service accounts, by impersonation over the controller's own connections: what is made from a
 //! Blueprint is made with the rights of an account of its namespace, and no others (design.md, 7).
 
-use crate::api::Resource;
+use crate::{
+    api::{Lease, LeasePhase, Resource, ResourcePhase},
+    driver::Work,
+};
 use http::HeaderValue;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::{Api, Client, Error, client::Body};
+use kube::{Api, Client, Error, api::ObjectMeta, client::Body};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -78,6 +81,28 @@ impl Accounts {
             Ok(Some(found)) => found.metadata.deletion_timestamp.is_some(),
             Err(_) => false,
         }
+    }
+
+    /// Whether what the work is about is still to be made, by the API server's own word.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub async fn is_wanted(&self, work: &Work) -> Result<bool, Error> {
+        let at =
+            |meta: &ObjectMeta| (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+        if let Some((uid, attempt)) = &work.key.lease {
+            let Some((namespace, name)) = work.lease.as_ref().map(|lease| at(&lease.metadata)) else {
+                return Ok(false);
+            };
+            let api: Api<Lease> = Api::namespaced(self.own.clone(), &namespace);
+            let found = super::in_time(api.get_opt(&name)).await?.filter(|l| l.metadata.uid.as_ref() == Some(uid));
+            return Ok(found.is_some_and(|lease| lease.phase() == LeasePhase::Acquired && lease.attempt() == *attempt));
+        }
+        let Some((namespace, name)) = work.resource.as_ref().map(|r| at(&r.metadata)) else { return Ok(false) };
+        let api: Api<Resource> = Api::namespaced(self.own.clone(), &namespace);
+        let found = super::in_time(api.get_opt(&name)).await?;
+        let found = found.filter(|found| found.metadata.uid.as_ref() == Some(&work.key.resource));
+        Ok(found.is_some_and(|resource| resource.phase() == ResourcePhase::Pending))
     }
 
     /// Whether a resource is there, by the API server's own word; where that cannot be told, it is not.

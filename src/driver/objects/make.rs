@@ -22,10 +22,14 @@ use kube::{
     api::{DynamicObject, PostParams},
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 /// Where nothing tells of changes, an environment that is in use is looked at so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// A step that has come this far so long after it began looks again whether it is wanted: it may have stood still meanwhile,
+/// with its whole process, while another controller took over.
+const STOOD_STILL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a step is about, as far as it is there.
 struct Job {
@@ -59,6 +63,7 @@ impl Workshop {
     /// Makes what the work is about. Each call goes on from what is on record.
     pub(super) async fn make(self: Arc<Self>, work: Work) -> Answer {
         let kind = kind_of(&work);
+        let mut known_at = Instant::now();
         let about = match self.about(kind, &work).await {
             Ok(about) => about,
             Err(answer) => return answer,
@@ -100,7 +105,7 @@ impl Workshop {
             if record.objects[n].uid.is_some() {
                 continue;
             }
-            match self.make_one(kind, &work, &client, &record, &made, object).await {
+            match self.make_one(&work, &client, &record, &made, object, &mut known_at).await {
                 Ok(object) => {
                     let seen = Seen::of(object.clone(), &made.kind);
                     record.objects[n].uid = object.metadata.uid;
@@ -342,13 +347,14 @@ impl Workshop {
     /// Makes one object; one that is there and ours already was made before a crash.
     async fn make_one(
         &self,
-        kind: StepKind,
         work: &Work,
         client: &Client,
         record: &Record,
         made: &Made,
         object: Value,
+        known_at: &mut Instant,
     ) -> Result<DynamicObject, Answer> {
+        let kind = kind_of(work);
         let explain = |error: &kube::Error| match refused(kind, error) {
             Answer::Failed(failed) => Answer::Failed(crate::api::Failure {
                 message: format!("{}: {}", made.told(), failed.message),
@@ -386,6 +392,14 @@ impl Workshop {
         let Some(open) = self.open(&work.key).await else {
             return Err(for_good(kind, "TornDown", "it was torn down already".into()));
         };
+        if known_at.elapsed() >= STOOD_STILL {
+            // Only a narrowing: what is made late all the same is removed again. But a process that goes on after a while is
+            // more likely than others to be killed before it can.
+            if !self.accounts.is_wanted(work).await.map_err(|error| explain(&error))? {
+                return Err(Answer::Again(Wait::after(Duration::from_secs(1))));
+            }
+            *known_at = Instant::now();
+        }
         let creating = {
             let api = api.clone();
             tokio::spawn(async move {
