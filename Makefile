@@ -98,7 +98,7 @@ run: programs ## Start a real control plane with Drydock and its controller, and
 programs:
 	@tools/controlplane/programs >/dev/null
 
-# helm, and the Lua of Argo CD: what tests of the chart need.
+# helm, the Lua of Argo CD and the tool of Prometheus: what tests of the chart need.
 .PHONY: chart-programs
 chart-programs:
-	@tools/controlplane/programs helm glua >/dev/null
+	@tools/controlplane/programs helm glua promtool >/dev/null

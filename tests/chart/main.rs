@@ -9,6 +9,7 @@ use support::helm;
 
 mod helm_test;
 
+mod alerts;
 mod argocd;
 mod by_kubectl;
 mod editors;

@@ -12,7 +12,7 @@ use super::leash::repository;
 /// The Kubernetes that is rendered for, where a test does not say.
 const KUBERNETES: &str = "--kube-version=1.36.0";
 
-/// The path of a program, `helm` or `glua`: found or built once.
+/// The path of a program, `helm`, `glua` or `promtool`: found or built once.
 pub fn program(name: &str) -> PathBuf {
     let found = Command::new(repository("tools/controlplane/programs")).arg(name).output().unwrap();
     let said = String::from_utf8_lossy(&found.stdout).into_owned();
