@@ -20,7 +20,9 @@ pub fn served_or_says_why(now: &Now, lease: &Lease, wall: MicroTime) -> Verdict 
         match standing(now, lease, blueprint, wall) {
             Ok(rung) => truth = truth.max(rung),
             Err(room) => {
-                return wrong(format!("a lease waits, and could be served: {room}"), &[id, uid(&blueprint.metadata)]);
+                let pool = mine(now, blueprint).map(|resource| uid(&resource.metadata));
+                let ids: Vec<_> = [id, uid(&blueprint.metadata)].into_iter().chain(pool).collect();
+                return wrong(format!("a lease waits, and could be served: {room}"), &ids);
             }
         }
     }

@@ -140,7 +140,8 @@ impl Index {
         let rather = waiter.queues.iter().map(|queued| &queued.blueprint).take_while(|other| *other != blueprint);
         rather.into_iter().any(|other| {
             let Some(pool) = self.blueprints.get(other).filter(|pool| pool.may_build(now)) else { return false };
-            self.making_room(pool, now).any(|room| self.helps(&room.resource, other, pool, lease))
+            self.may_build_for(pool, &key.namespace)
+                && self.making_room(pool, now).any(|room| self.helps(&room.resource, other, pool, lease))
         })
     }
 

@@ -304,3 +304,27 @@ fn a_lease_gets_what_outlives_its_wish() {
     lease.status.get_or_insert_default().wish = Some(Wish { at: after(&world, 1000), never: None });
     assert_eq!(best(&world, &lease), Some(key("pool--h2")));
 }
+
+/// A Blueprint that it would rather be served by makes no room for whom it has given their share.
+#[test]
+fn room_is_made_where_the_namespace_has_a_share_left() {
+    let mut world = World::new(3);
+    let limits = |most: i64| Limits { max_resources: Some(most), min_ready: 1, ..Limits::default() };
+    world.limit = Some(1);
+    world.pool("first", limits(2), "a");
+    world.limit = None;
+    world.now = world.now.after(crate::api::Duration::from_secs(1));
+    world.pool("second", limits(1), "a");
+    world.settle();
+    world.build_all();
+    world.ask("holder", named("first"));
+    world.settle();
+    world.build_all();
+    // Each has one of flavour `a` that is idle; and is full.
+    let large = [("flavour".to_owned(), "b".to_owned())].into();
+    world.ask("waiter", LeaseSpec { parameters: large, ..any() });
+    world.rest();
+    world.build_all();
+    let on = world.leases[&key("waiter")].resource_ref().map(|on| on.name.clone());
+    assert_eq!(on.as_deref(), Some("second--0"), "{:?}", world.told(&key("waiter")));
+}
