@@ -328,3 +328,24 @@ fn room_is_made_where_the_namespace_has_a_share_left() {
     let on = world.leases[&key("waiter")].resource_ref().map(|on| on.name.clone());
     assert_eq!(on.as_deref(), Some("second--0"), "{:?}", world.told(&key("waiter")));
 }
+
+/// One resource makes room for one lease: the next is made room for by the next Blueprint.
+#[test]
+fn each_that_waits_is_made_room_for_where_there_is_room_for_it() {
+    let mut world = World::new(3);
+    let limits = Limits { max_resources: Some(1), min_ready: 1, ..Limits::default() };
+    world.pool("first", limits.clone(), "a");
+    world.now = world.now.after(crate::api::Duration::from_secs(1));
+    world.pool("second", limits, "a");
+    world.settle();
+    world.build_all();
+    let large = || LeaseSpec { parameters: [("flavour".to_owned(), "b".to_owned())].into(), ..any() };
+    world.ask("one", large());
+    world.ask("two", large());
+    world.rest();
+    world.build_all();
+    world.rest();
+    world.build_all();
+    let on = |lease: &str| world.leases[&key(lease)].resource_ref().map(|on| on.name.clone());
+    assert_eq!([on("one").as_deref(), on("two").as_deref()], [Some("first--0"), Some("second--0")]);
+}
