@@ -105,14 +105,17 @@ impl Accounts {
         Ok(found.is_some_and(|resource| resource.phase() == ResourcePhase::Pending))
     }
 
-    /// Whether a resource is there, by the API server's own word; where that cannot be told, it is not.
-    pub async fn is_there(&self, resource: &Resource) -> bool {
+    /// Whether a resource is there, by the API server's own word.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub async fn is_there(&self, resource: &Resource) -> Result<bool, Error> {
         let (Some(namespace), Some(name)) = (&resource.metadata.namespace, &resource.metadata.name) else {
-            return false;
+            return Ok(false);
         };
         let api: Api<Resource> = Api::namespaced(self.own.clone(), namespace);
-        let found = super::in_time(api.get_metadata_opt(name)).await.ok().flatten();
-        found.is_some_and(|found| found.metadata.uid == resource.metadata.uid)
+        let found = super::in_time(api.get_metadata_opt(name)).await?;
+        Ok(found.is_some_and(|found| found.metadata.uid == resource.metadata.uid))
     }
 
     /// Whether a namespace is gone, by the API server's own word; where that cannot be told, it is not.

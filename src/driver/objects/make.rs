@@ -451,7 +451,7 @@ impl Workshop {
         // done. Where the controller that made this was killed before it could remove it again, nobody else would.
         let resource = work.resource.as_deref();
         if let Some(resource) = resource.filter(|r| is_made_here(&found) && is_of_namesake(&found, r))
-            && self.accounts.is_there(resource).await
+            && self.accounts.is_there(resource).await.map_err(|error| refused(kind, &error))?
         {
             let uid = found.metadata.uid.unwrap_or_default();
             let deleted = super::remove::delete(api, known, &made.name, &uid).await;
