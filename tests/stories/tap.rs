@@ -6,11 +6,17 @@
 
 use http::{Method, Request, Response};
 use kube::{Client, client::Body};
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::watch;
+
+/// Nothing that is awaited here takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When a controller dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +90,7 @@ impl Dam {
 
     /// Returns when so many requests are held back, or were.
     pub async fn arrived(&self, requests: usize) {
-        self.arrived.subscribe().wait_for(|n| *n >= requests).await.expect("the dam is there");
+        come_to(&self.arrived, "the requests that are held back", |n| *n >= requests).await;
     }
 
     /// Lets everything go, from now on.
@@ -94,7 +100,7 @@ impl Dam {
 
     /// Returns when so many of the requests that were held back were answered.
     pub async fn answered(&self, requests: usize) {
-        self.answered.subscribe().wait_for(|n| *n >= requests).await.expect("the dam is there");
+        come_to(&self.answered, "the answers to what was held back", |n| *n >= requests).await;
     }
 
     /// The way through it. What has arrived goes on when it is opened, whoever still waits for it.
@@ -137,7 +143,7 @@ impl Standstill {
 
     /// Returns when it stands still.
     pub async fn stands(&self) {
-        self.stands.subscribe().wait_for(|stands| *stands).await.expect("the tap is there");
+        come_to(&self.stands, "the standstill", |stands| *stands).await;
     }
 
     /// Lets it go on.
@@ -147,7 +153,7 @@ impl Standstill {
 
     /// Returns when it has read a Resource again since.
     pub async fn asked(&self) {
-        self.asked.subscribe().wait_for(|n| *n > 0).await.expect("the tap is there");
+        come_to(&self.asked, "its question after the standstill", |n| *n > 0).await;
     }
 
     /// The way of its requests.
@@ -180,6 +186,13 @@ fn is_change(request: &Request<Body>) -> bool {
     !matches!(*request.method(), Method::GET | Method::HEAD)
         && !request.uri().path().ends_with("/events")
         && !request.uri().path().contains("/events/")
+}
+
+/// Waits until something has come about; fails the test where it does not.
+async fn come_to<T>(told: &watch::Sender<T>, what: &str, is: impl FnMut(&T) -> bool) {
+    let mut told = told.subscribe();
+    let came = tokio::time::timeout(PATIENCE, told.wait_for(is)).await;
+    assert!(came.is_ok_and(|told| told.is_ok()), "waited {PATIENCE:?} for {what}");
 }
 
 fn through<F>(tap: impl Fn(Request<Body>, Client) -> F + Send + Sync + 'static) -> impl FnOnce(Client) -> Client + Send

@@ -6,9 +6,12 @@ use crate::{
     driver::Work,
 };
 use http::HeaderValue;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, ServiceAccount},
+};
 use kube::{Api, Client, Error, api::ObjectMeta, client::Body};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -88,20 +91,13 @@ impl Accounts {
     /// # Errors
     /// Where that cannot be told.
     pub async fn is_wanted(&self, work: &Work) -> Result<bool, Error> {
-        let at =
-            |meta: &ObjectMeta| (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
-        if let Some((uid, attempt)) = &work.key.lease {
-            let Some((namespace, name)) = work.lease.as_ref().map(|lease| at(&lease.metadata)) else {
-                return Ok(false);
-            };
-            let api: Api<Lease> = Api::namespaced(self.own.clone(), &namespace);
-            let found = super::in_time(api.get_opt(&name)).await?.filter(|l| l.metadata.uid.as_ref() == Some(uid));
+        if let Some((_, attempt)) = &work.key.lease {
+            let Some(lease) = &work.lease else { return Ok(false) };
+            let found: Option<Lease> = self.read_again(&lease.metadata).await?;
             return Ok(found.is_some_and(|lease| lease.phase() == LeasePhase::Acquired && lease.attempt() == *attempt));
         }
-        let Some((namespace, name)) = work.resource.as_ref().map(|r| at(&r.metadata)) else { return Ok(false) };
-        let api: Api<Resource> = Api::namespaced(self.own.clone(), &namespace);
-        let found = super::in_time(api.get_opt(&name)).await?;
-        let found = found.filter(|found| found.metadata.uid.as_ref() == Some(&work.key.resource));
+        let Some(resource) = &work.resource else { return Ok(false) };
+        let found: Option<Resource> = self.read_again(&resource.metadata).await?;
         Ok(found.is_some_and(|resource| resource.phase() == ResourcePhase::Pending))
     }
 
@@ -110,12 +106,18 @@ impl Accounts {
     /// # Errors
     /// Where that cannot be told.
     pub async fn is_there(&self, resource: &Resource) -> Result<bool, Error> {
-        let (Some(namespace), Some(name)) = (&resource.metadata.namespace, &resource.metadata.name) else {
-            return Ok(false);
-        };
-        let api: Api<Resource> = Api::namespaced(self.own.clone(), namespace);
-        let found = super::in_time(api.get_metadata_opt(name)).await?;
-        Ok(found.is_some_and(|found| found.metadata.uid == resource.metadata.uid))
+        Ok(self.read_again::<Resource>(&resource.metadata).await?.is_some())
+    }
+
+    /// One of our objects as it is now; none, where it is gone, though a namesake may be there.
+    async fn read_again<K>(&self, known: &ObjectMeta) -> Result<Option<K>, Error>
+    where
+        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + DeserializeOwned,
+    {
+        let (Some(namespace), Some(name)) = (&known.namespace, &known.name) else { return Ok(None) };
+        let api: Api<K> = Api::namespaced(self.own.clone(), namespace);
+        let found = super::in_time(api.get_opt(name)).await?;
+        Ok(found.filter(|found| found.meta().uid == known.uid))
     }
 
     /// Whether a namespace is gone, by the API server's own word; where that cannot be told, it is not.
