@@ -1,16 +1,16 @@
-//! The keys that wait for a worker, each once: what ends or is asked for goes first, then all else in the order in which it
-//! became dirty (design.md, 10: expiry and hand-over first). An edit of a Blueprint has each of its leases looked at; whoever
-//! releases one meanwhile does not wait behind them.
+//! The keys that wait for a worker, each once: what ends or is asked for goes first; within each of the two classes namespaces
+//! take turns, and what is not urgent is passed over for a bounded number of turns only. An edit of a Blueprint has each of its
+//! leases reconciled; whoever releases one meanwhile, or works in another namespace, does not wait behind them.
 
-use super::key::Key;
-use std::collections::{BTreeMap, VecDeque};
+use super::{fair_queue::FairQueue, key::Key};
+use std::collections::BTreeMap;
 
 /// See the module.
 #[derive(Default)]
 pub struct Line {
-    first: VecDeque<Key>,
-    then: VecDeque<Key>,
-    /// Whether each goes first.
+    /// Class 0 is urgent. A key that was raised to it stays in class 1, too, where it is skipped.
+    queue: FairQueue<(Key, bool), 2>,
+    /// Whether each key is urgent.
     waiting: BTreeMap<Key, bool>,
 }
 
@@ -23,18 +23,14 @@ impl Line {
             Some(false) | None => {}
         }
         self.waiting.insert(key.clone(), goes_first);
-        if goes_first { &mut self.first } else { &mut self.then }.push_back(key);
+        let namespace = key.object().namespace.clone();
+        self.queue.push(usize::from(!goes_first), &namespace, (key, goes_first));
     }
 
     /// Takes the next one out.
     pub fn pop(&mut self) -> Option<Key> {
-        if let Some(key) = self.first.pop_front() {
-            self.waiting.remove(&key);
-            return Some(key);
-        }
-        while let Some(key) = self.then.pop_front() {
-            // One that was put further ahead, and has gone since, stands here still.
-            if self.waiting.get(&key) == Some(&false) {
+        while let Some((key, goes_first)) = self.queue.pop() {
+            if self.waiting.get(&key) == Some(&goes_first) {
                 self.waiting.remove(&key);
                 return Some(key);
             }
@@ -78,5 +74,19 @@ mod tests {
         line.push(key("a"), true);
         line.push(key("a"), false);
         assert_eq!(all(&mut line), [key("a")]);
+    }
+
+    #[test]
+    fn a_namespace_with_many_keys_does_not_hold_up_another() {
+        let mut line = Line::default();
+        (0..1_000).for_each(|n| line.push(Key::Lease(ObjectKey::new("loud", &n.to_string())), true));
+        let quiet = Key::Lease(ObjectKey::new("quiet", "urgent"));
+        let later = Key::Blueprint(ObjectKey::new("quiet", "new"));
+        line.push(later.clone(), false);
+        line.push(quiet.clone(), true);
+        let order: Vec<_> = all(&mut line);
+        let turn = |key: &Key| order.iter().position(|other| other == key).unwrap();
+        assert_eq!(turn(&quiet), 1);
+        assert!(turn(&later) <= 10, "{}", turn(&later));
     }
 }

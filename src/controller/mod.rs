@@ -5,6 +5,7 @@
 
 pub mod clock;
 mod events;
+mod fair_queue;
 mod http;
 mod index;
 mod key;

@@ -73,10 +73,18 @@ pub struct Shell {
     running: AtomicBool,
 }
 
+/// How a key became dirty while a worker was busy with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Dirty {
+    InTurn,
+    Urgent,
+}
+
 #[derive(Default)]
 struct Work {
-    /// Keys that a worker is busy with; true: it has become dirty meanwhile, and is gone over once more.
-    busy: BTreeMap<Key, bool>,
+    /// Keys that a worker is busy with, and whether each has become dirty meanwhile: it is queued again then, since a key that
+    /// becomes dirty all the time would otherwise keep its worker for ever.
+    busy: BTreeMap<Key, Option<Dirty>>,
     /// Keys that wait for a worker.
     line: Line,
     /// Keys whose last passes failed: how often, and not again before when.
@@ -221,7 +229,7 @@ impl Shell {
         }
         let mut work = super::lock(&self.work);
         if let Some(dirty) = work.busy.get_mut(&key) {
-            *dirty = true;
+            *dirty = (*dirty).max(Some(if goes_first { Dirty::Urgent } else { Dirty::InTurn }));
             return;
         }
         let now = self.clock.now();
@@ -236,7 +244,7 @@ impl Shell {
         if work.busy.len() >= WORKERS {
             return work.line.push(key, goes_first);
         }
-        work.busy.insert(key.clone(), false);
+        work.busy.insert(key.clone(), None);
         drop(work);
         tokio::spawn(self.clone().worker(key));
     }
@@ -267,10 +275,10 @@ impl Shell {
         }
     }
 
-    /// What a worker does when a pass has ended: the same object once more, or another that is queued, or nothing.
+    /// What a worker does when a pass has ended: the object whose turn it is, which may be the same, or nothing.
     fn next(&self, key: Key, failed: Option<(&'static str, String)>) -> Option<Key> {
         let mut work = super::lock(&self.work);
-        let again = work.busy.remove(&key).unwrap_or_default();
+        let again = work.busy.remove(&key).flatten();
         match failed {
             Some((reason, message)) => {
                 let failures = work.failing.get(&key).map_or(0, |(n, _)| *n) + 1;
@@ -282,9 +290,8 @@ impl Shell {
             }
             None => {
                 work.failing.remove(&key);
-                if again && self.is_running() {
-                    work.busy.insert(key.clone(), false);
-                    return Some(key);
+                if let Some(dirty) = again {
+                    work.line.push(key, dirty == Dirty::Urgent);
                 }
             }
         }
@@ -292,7 +299,7 @@ impl Shell {
             return None;
         }
         let next = work.line.pop()?;
-        work.busy.insert(next.clone(), false);
+        work.busy.insert(next.clone(), None);
         Some(next)
     }
 

@@ -1,7 +1,7 @@
 //! All writes to our API group. Status is written only by a PUT of the object that was read, its resourceVersion being the
 //! precondition (protocol.md, G1); every finalizer change and every delete tests UID and resourceVersion (G2).
 
-use super::{key::Key, metrics::Metrics};
+use super::{fair_queue::FairQueue, key::Key, metrics::Metrics};
 use crate::{
     api::{Command, FINALIZER, Resource},
     lifecycle::{MetadataChange, Urgency},
@@ -12,7 +12,7 @@ use kube::{
     core::NamespaceResourceScope,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{collections::VecDeque, fmt::Debug, sync::Arc, sync::Mutex, time::Duration};
+use std::{fmt::Debug, sync::Arc, sync::Mutex, time::Duration};
 use tokio::sync::oneshot;
 
 /// How many writes are under way at once: the API server is saturated by eight (shell-facts.md, 1.3).
@@ -136,7 +136,7 @@ impl Writer {
         if !pass.is_of(object) {
             return Err(RequestError::Foreign);
         }
-        let _permit = self.gate.enter(urgency).await;
+        let _permit = self.gate.enter(urgency, object.meta().namespace.as_deref()).await;
         let api = self.api(object);
         let name = object.name_any();
         let parameters = PostParams::default();
@@ -155,7 +155,7 @@ impl Writer {
         object: &K,
         change: MetadataChange,
     ) -> Result<Option<K>, RequestError> {
-        let _permit = self.gate.enter(urgency).await;
+        let _permit = self.gate.enter(urgency, object.meta().namespace.as_deref()).await;
         let api = self.api(object);
         let name = object.name_any();
         let meta = object.meta();
@@ -228,7 +228,7 @@ impl Writer {
     /// # Errors
     /// [`RequestError::AlreadyExists`] where somebody else has the lock.
     pub async fn create(&self, resource: &Resource) -> Result<Resource, RequestError> {
-        let _permit = self.gate.enter(Urgency::Soon).await;
+        let _permit = self.gate.enter(Urgency::Soon, resource.metadata.namespace.as_deref()).await;
         let answer = in_time(self.api(resource).create(&PostParams::default(), resource)).await;
         self.count::<Resource, _>("create", &answer);
         answer
@@ -240,7 +240,7 @@ impl Writer {
     /// # Errors
     /// [`RequestError::Refused`] where it has changed since, too: the API server tells no conflict of a test that fails.
     pub async fn append(&self, resource: &Resource, command: &Command) -> Result<Resource, RequestError> {
-        let _permit = self.gate.enter(Urgency::Soon).await;
+        let _permit = self.gate.enter(Urgency::Soon, resource.metadata.namespace.as_deref()).await;
         let meta = &resource.metadata;
         let patch = serde_json::json!([
             {"op": "test", "path": "/metadata/uid", "value": meta.uid},
@@ -263,14 +263,16 @@ impl Writer {
     }
 }
 
-/// Lets so many in at once, the most urgent first, and those of one urgency in the order in which they came.
+/// Lets so many in at once, the most urgent first; the namespaces that wait with one urgency take turns, so that a namespace
+/// that asks for many writes delays its own.
 struct Gate {
     state: Mutex<GateState>,
 }
 
 struct GateState {
     free: usize,
-    waiting: [VecDeque<oneshot::Sender<Permit>>; 3],
+    /// The classes are those of [`Urgency`].
+    waiting: FairQueue<oneshot::Sender<Permit>, 3>,
 }
 
 /// The right to make one request. Handed on when it is dropped.
@@ -283,7 +285,7 @@ impl Gate {
         Arc::new(Self { state: Mutex::new(GateState { free: places, waiting: Default::default() }) })
     }
 
-    async fn enter(self: &Arc<Self>, urgency: Urgency) -> Permit {
+    async fn enter(self: &Arc<Self>, urgency: Urgency, namespace: Option<&str>) -> Permit {
         let waiting = {
             let mut state = super::lock(&self.state);
             if state.free > 0 {
@@ -291,7 +293,7 @@ impl Gate {
                 return Permit { gate: self.clone() };
             }
             let (sender, receiver) = oneshot::channel();
-            state.waiting[urgency as usize].push_back(sender);
+            state.waiting.push(urgency as usize, &namespace.unwrap_or_default().into(), sender);
             receiver
         };
         match waiting.await {
@@ -306,7 +308,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let next = {
             let mut state = super::lock(&self.gate.state);
-            let next = state.waiting.iter_mut().find_map(VecDeque::pop_front);
+            let next = state.waiting.pop();
             if next.is_none() {
                 state.free += 1;
             }
@@ -339,17 +341,17 @@ mod tests {
     #[tokio::test]
     async fn the_most_urgent_goes_first_and_nobody_is_forgotten() {
         let gate = Gate::new(1);
-        let first = gate.enter(Urgency::Later).await;
+        let first = gate.enter(Urgency::Later, None).await;
         let (told, tells) = mpsc::channel();
         let mut tasks = Vec::new();
         for (n, urgency) in [Urgency::Later, Urgency::Soon, Urgency::Now, Urgency::Now].into_iter().enumerate() {
             let (entrance, told) = (gate.clone(), told.clone());
             tasks.push(tokio::spawn(async move {
-                let _permit = entrance.enter(urgency).await;
+                let _permit = entrance.enter(urgency, None).await;
                 told.send(n).unwrap();
             }));
             // Each is in line before the next comes.
-            while gate.state.lock().unwrap().waiting.iter().map(VecDeque::len).sum::<usize>() <= n {
+            while gate.state.lock().unwrap().waiting.len() <= n {
                 tokio::task::yield_now().await;
             }
         }
@@ -364,12 +366,27 @@ mod tests {
     #[tokio::test]
     async fn a_permit_for_somebody_who_has_left_goes_on() {
         let gate = Gate::new(1);
-        let first = gate.enter(Urgency::Now).await;
-        let mut left = Box::pin(gate.enter(Urgency::Now));
+        let first = gate.enter(Urgency::Now, None).await;
+        let mut left = Box::pin(gate.enter(Urgency::Now, None));
         assert!(futures::poll!(&mut left).is_pending());
         drop(left);
         drop(first);
         assert_eq!(gate.state.lock().unwrap().free, 1);
-        drop(gate.enter(Urgency::Now).await);
+        drop(gate.enter(Urgency::Now, None).await);
+    }
+
+    #[tokio::test]
+    async fn namespaces_take_turns() {
+        let gate = Gate::new(1);
+        let first = gate.enter(Urgency::Soon, Some("loud")).await;
+        let mut loud: Vec<_> = (0..50).map(|_| Box::pin(gate.enter(Urgency::Soon, Some("loud")))).collect();
+        for waits in &mut loud {
+            assert!(futures::poll!(waits).is_pending());
+        }
+        let mut quiet = Box::pin(gate.enter(Urgency::Soon, Some("quiet")));
+        assert!(futures::poll!(&mut quiet).is_pending());
+        drop(first);
+        drop(loud.remove(0).await);
+        assert!(futures::poll!(&mut quiet).is_ready(), "after one of the fifty that came before it");
     }
 }
