@@ -2,9 +2,12 @@
 //! have much of one kind and nothing of another.
 
 use crate::{journal::Kind, random::Chance};
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -19,6 +22,10 @@ pub struct Rates {
     pub conflict: u64,
     /// A request that has no answer, whether it takes effect or not.
     pub unanswered: u64,
+    /// A request whose path is not served for a moment, as while a CRD is being replaced or an API server starts.
+    pub unserved: u64,
+    /// Not a rate: so many milliseconds more each way of a request takes.
+    pub busy: u64,
     /// A request that takes seconds.
     pub slow: u64,
     /// A controller that is killed with a request.
@@ -27,6 +34,8 @@ pub struct Rates {
     pub dropped: u64,
     /// An event that comes twice, or an older one that comes again.
     pub repeated: u64,
+    /// Not a fault: so likely it is that an event is shown without a lag of its own, as where a watch catches up.
+    pub prompt: u64,
     /// A watch that shows nothing for a while.
     pub stalled: u64,
     /// A watch that ends before its time.
@@ -58,10 +67,13 @@ impl Rates {
             lost_after: rate(40),
             conflict: rate(60),
             unanswered: rate(10),
+            unserved: rate(15),
+            busy: 0,
             slow: rate(60),
             crash: rate(6),
             dropped: rate(40),
             repeated: rate(60),
+            prompt: 0,
             stalled: rate(20),
             cut: rate(20),
             step_fails: rate(250),
@@ -145,6 +157,11 @@ impl Faults {
     /// Whether what somebody's watch of this kind would show next is too old.
     pub fn expires(&self, by: &str, kind: Kind) -> bool {
         self.is_shut(|shut| matches!(shut, Shut::Expired(who, k) if by.starts_with(who) && *k == kind))
+    }
+
+    /// What each way of a request takes more.
+    pub fn busy(&self) -> Duration {
+        Duration::from_millis(self.rates.busy)
     }
 
     /// Whether everything works.

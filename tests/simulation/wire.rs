@@ -66,7 +66,9 @@ impl tower_service::Service<http::Request<Body>> for Wire {
                 std::future::pending::<()>().await;
             }
             let answer = answer?;
-            if let (Verb::Watch, Target::Objects { kind, namespace, .. }) = (request.verb, &request.target) {
+            if let (Verb::Watch, true, Target::Objects { kind, namespace, .. }) =
+                (request.verb, answer.is_ok(), &request.target)
+            {
                 return Ok(wire.watch(*kind, namespace.clone(), &request));
             }
             Ok(respond(&answer))
@@ -97,7 +99,8 @@ impl Wire {
         let faults = &self.faults;
         let latency = || async {
             let slow = faults.happens(|r| r.slow);
-            tokio::time::sleep(faults.chance.milliseconds(if slow { 500..20_000 } else { 1..12 })).await;
+            let takes = faults.chance.milliseconds(if slow { 500..20_000 } else { 1..12 });
+            tokio::time::sleep(takes + faults.busy()).await;
         };
         latency().await;
         if self.is_dead() {
@@ -119,6 +122,9 @@ impl Wire {
         }
         if faults.happens(|r| r.lost_before) || self.is_shut(request) {
             return self.trouble();
+        }
+        if faults.happens(|r| r.unserved) && matches!(request.target, Target::Objects { .. }) {
+            return Ok(Answer::not_served());
         }
         if faults.happens(|r| r.conflict) {
             self.come_between(request);
@@ -285,15 +291,23 @@ impl View {
 
     async fn lag(&self) {
         let faults = &self.wire.faults;
+        if faults.happens(|r| r.prompt) {
+            return;
+        }
         let stalled = faults.happens(|r| r.stalled);
         let lag = if stalled { 1_000..120_000 } else { 1..30 };
         tokio::time::sleep(faults.chance.milliseconds(lag)).await;
     }
 }
 
+/// A body that is a JSON string is sent as plain text: Kubernetes' own API has no such body.
 fn respond(answer: &Answer) -> Response<Answered> {
-    let mut response = Response::new(Answered::from(answer.body.to_string()));
+    let (body, kind) = match &answer.body {
+        serde_json::Value::String(text) => (text.clone(), "text/plain; charset=utf-8"),
+        body => (body.to_string(), "application/json"),
+    };
+    let mut response = Response::new(Answered::from(body));
     *response.status_mut() = http::StatusCode::from_u16(answer.code).unwrap_or_default();
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
     response
 }

@@ -1,5 +1,6 @@
 //! What the API server answers.
 
+use crate::journal::Kind;
 use serde_json::{Value, json};
 
 /// An answer: its code and body.
@@ -29,8 +30,26 @@ impl Answer {
         Self { code, body }
     }
 
-    pub fn not_found(what: &str) -> Self {
-        Self::refused(404, "NotFound", format!("{what} not found"))
+    /// An object is not there. The details name it, which tells this answer from one about a path that is not served.
+    pub fn not_found(kind: Kind, name: &str) -> Self {
+        let (group, plural) = match kind {
+            Kind::Blueprint => ("drydock.dev", "blueprints"),
+            Kind::Resource => ("drydock.dev", "resources"),
+            Kind::Lease => ("drydock.dev", "leases"),
+            Kind::Namespace => ("", "namespaces"),
+        };
+        let qualified = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        let mut answer = Self::refused(404, "NotFound", format!("{qualified} {name:?} not found"));
+        answer.body["details"] = json!({"name": name, "kind": plural});
+        if !group.is_empty() {
+            answer.body["details"]["group"] = group.into();
+        }
+        answer
+    }
+
+    /// The path is not served, as while a CRD is being replaced: kube-apiserver says so in plain text.
+    pub fn not_served() -> Self {
+        Self { code: 404, body: Value::String("404 page not found\n".into()) }
     }
 
     pub fn conflict(message: impl Into<String>) -> Self {

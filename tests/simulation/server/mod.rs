@@ -86,7 +86,7 @@ impl Server {
         match request.verb {
             Verb::Get => match self.get(*kind, &object()) {
                 Some(found) => Answer::ok((*found).clone()),
-                None => Answer::not_found(&object().1),
+                None => Answer::not_found(*kind, &object().1),
             },
             Verb::List => self.list(*kind, namespace.as_deref(), request),
             Verb::Watch => Answer::ok(Value::Null),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 impl Server {
     /// Answers a request for it.
     pub(super) fn scale(&self, by: &Arc<str>, name: Name, request: &Request) -> Answer {
-        let Some(blueprint) = self.get(Kind::Blueprint, &name) else { return Answer::not_found(&name.1) };
+        let Some(blueprint) = self.get(Kind::Blueprint, &name) else {
+            return Answer::not_found(Kind::Blueprint, &name.1);
+        };
         let shown = shown(&blueprint);
         if request.verb == Verb::Get {
             return Answer::ok(shown);

@@ -12,7 +12,7 @@ impl Server {
     pub(super) fn create(&self, by: &Arc<str>, kind: Kind, namespace: Option<&str>, mut object: Value) -> Answer {
         let within = namespace.map(|namespace| self.get(Kind::Namespace, &(String::new(), namespace.to_owned())));
         if let (Some(namespace), Some(None)) = (namespace, &within) {
-            return Answer::not_found(&format!("namespaces {namespace:?}"));
+            return Answer::not_found(Kind::Namespace, namespace);
         }
         if !object["metadata"]["resourceVersion"].is_null() {
             return Answer::bad_request("resourceVersion should not be set on objects to be created");
@@ -59,7 +59,7 @@ impl Server {
         let mut state = self.state.lock().unwrap();
         let sabotage = if by.starts_with(CONTROLLER) { state.sabotage } else { Default::default() };
         let Some(old) = state.objects.get(&kind).and_then(|objects| objects.get(name)).cloned() else {
-            return Answer::not_found(&name.1);
+            return Answer::not_found(kind, &name.1);
         };
         let untested = sabotage.blind_appends.then(|| without_tests(request));
         let mut new = match changed(&old, untested.as_ref().unwrap_or(request)) {
@@ -136,7 +136,7 @@ impl Server {
         let mut state = self.state.lock().unwrap();
         let blind = by.starts_with(CONTROLLER) && state.sabotage.blind_metadata_writes;
         let Some(old) = state.objects.get(&kind).and_then(|objects| objects.get(name)).cloned() else {
-            return Answer::not_found(&name.1);
+            return Answer::not_found(kind, &name.1);
         };
         for field in ["uid", "resourceVersion"] {
             let wanted = &options["preconditions"][field];

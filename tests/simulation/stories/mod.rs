@@ -1,6 +1,7 @@
 //! Stories told in the simulation, by their numbers: the real controllers on the simulated server, without chance people and
 //! without faults but those that are told of. Days take seconds. What must hold is checked over every version all the while.
 
+mod flood;
 mod story_19;
 mod story_47;
 mod story_50;
@@ -71,8 +72,13 @@ impl Stage {
         let world = World::new(journal.clone(), clocks.clone(), nothing, Flaws::default());
         let checks = Checks::new(journal.clone());
         let stage = Self { server, world, clocks, journal, chance, checks };
-        stage.ask(Verb::Create, Kind::Namespace, None, json!({"metadata": {"name": HERE}}));
+        stage.namespace(HERE);
         stage
+    }
+
+    /// One more namespace.
+    pub fn namespace(&self, name: &str) {
+        self.ask(Verb::Create, Kind::Namespace, "", None, json!({"metadata": {"name": name}}));
     }
 
     /// A controller that nothing befalls.
@@ -91,8 +97,8 @@ impl Stage {
         self.checks.now.drivers.hooks = self.world.habits().hooks;
     }
 
-    fn ask(&self, verb: Verb, kind: Kind, name: Option<&str>, body: Value) -> Answer {
-        let namespace = (kind != Kind::Namespace).then(|| HERE.to_owned());
+    fn ask(&self, verb: Verb, kind: Kind, namespace: &str, name: Option<&str>, body: Value) -> Answer {
+        let namespace = (kind != Kind::Namespace).then(|| namespace.to_owned());
         let target = Target::Objects { kind, namespace, name: name.map(str::to_owned), status: false };
         let query = BTreeMap::new();
         let answer = self.server.handle(&"people".into(), &Request { verb, target, query, body, metadata_only: false });
@@ -100,51 +106,68 @@ impl Stage {
         answer
     }
 
-    fn create(&self, kind: Kind, name: &str, spec: Value) {
+    fn create(&self, kind: Kind, namespace: &str, name: &str, spec: Value) {
         let meta = json!({"name": name, "finalizers": ["drydock.dev/teardown"]});
         let object =
             json!({"apiVersion": "drydock.dev/v1alpha1", "kind": format!("{kind:?}"), "metadata": meta, "spec": spec});
-        self.ask(Verb::Create, kind, None, object);
+        self.ask(Verb::Create, kind, namespace, None, object);
     }
 
     /// A Blueprint `pool`: so many resources, and more of its spec.
     pub fn pool(&self, count: i64, more: Value) {
+        self.pool_in(HERE, count, more);
+    }
+
+    /// The same, in another namespace.
+    pub fn pool_in(&self, namespace: &str, count: i64, more: Value) {
         let driver = json!({"webhook": {"clientConfig": {"url": "https://driver.example"}}});
         let mut spec = json!({"resourceType": "host", "limits": {"maxResources": count}, "driver": driver});
         json_patch::merge(&mut spec, &more);
-        self.create(Kind::Blueprint, "pool", spec);
+        self.create(Kind::Blueprint, namespace, "pool", spec);
     }
 
     pub fn lease(&self, name: &str, more: Value) {
+        self.lease_in(HERE, name, more);
+    }
+
+    pub fn lease_in(&self, namespace: &str, name: &str, more: Value) {
         let mut spec = json!({"resourceType": "host"});
         json_patch::merge(&mut spec, &more);
-        self.create(Kind::Lease, name, spec);
+        self.create(Kind::Lease, namespace, name, spec);
     }
 
     pub fn command(&self, kind: Kind, name: &str, command: Value) {
+        self.command_in(HERE, kind, name, command);
+    }
+
+    pub fn command_in(&self, namespace: &str, kind: Kind, name: &str, command: Value) {
         let add = json!([{"op": "add", "path": "/spec/commands/-", "value": command}]);
-        self.ask(Verb::JsonPatch, kind, Some(name), add);
+        self.ask(Verb::JsonPatch, kind, namespace, Some(name), add);
     }
 
     pub fn delete(&self, kind: Kind, name: &str) {
-        self.ask(Verb::Delete, kind, Some(name), json!({}));
+        self.ask(Verb::Delete, kind, HERE, Some(name), json!({}));
     }
 
     pub fn release(&self, lease: &str) {
         self.command(Kind::Lease, lease, json!({"id": format!("release-{lease}"), "type": "Release"}));
     }
 
-    fn object<K: DeserializeOwned>(&self, kind: Kind, name: &str) -> Option<K> {
-        let found = self.server.get(kind, &(HERE.to_owned(), name.to_owned()))?;
+    fn object<K: DeserializeOwned>(&self, kind: Kind, namespace: &str, name: &str) -> Option<K> {
+        let found = self.server.get(kind, &(namespace.to_owned(), name.to_owned()))?;
         Some(K::deserialize(&*found).unwrap())
     }
 
     pub fn lease_now(&self, name: &str) -> Lease {
-        self.object(Kind::Lease, name).unwrap()
+        self.object(Kind::Lease, HERE, name).unwrap()
+    }
+
+    pub fn lease_of(&self, namespace: &str, name: &str) -> Lease {
+        self.object(Kind::Lease, namespace, name).unwrap()
     }
 
     pub fn resource_now(&self, name: &str) -> Resource {
-        self.object(Kind::Resource, name).unwrap()
+        self.object(Kind::Resource, HERE, name).unwrap()
     }
 
     pub fn is_gone(&self, kind: Kind, name: &str) -> bool {
@@ -204,7 +227,7 @@ impl Stage {
     }
 
     pub fn blueprint_now(&self) -> Blueprint {
-        self.object(Kind::Blueprint, "pool").unwrap()
+        self.object(Kind::Blueprint, HERE, "pool").unwrap()
     }
 }
 
