@@ -8,10 +8,22 @@
 set -eu
 
 folder=${1:?the folder with the CRDs is needed}
+
+# Tries a few times: an API server may be away for a moment.
+insist() {
+  for pause in 1 2 4; do
+    "$@" && return
+    sleep "$pause"
+  done
+  "$@"
+}
+
 # Not api-resources, which fails where any API of the cluster is out of order. A version without kinds is not found.
-if ! served=$(kubectl get --raw /apis/drydock.dev/v1alpha1 2>&1); then
-  case $served in *NotFound* | *"could not find the requested resource"*) served='' ;; *) echo "$served" >&2 && exit 1 ;; esac
-fi
+look() {
+  served=$(kubectl get --raw /apis/drydock.dev/v1alpha1 --request-timeout=10s 2>&1) && return
+  case $served in *NotFound* | *"could not find the requested resource"*) served='' ;; *) echo "$served" >&2 && return 1 ;; esac
+}
+insist look
 missing=''
 for kind in blueprints leases resources; do
   case $served in *"\"name\":\"$kind\""*) ;; *) missing="$missing $kind" ;; esac
@@ -21,6 +33,6 @@ done
 echo "kinds: not served:$missing"
 for kind in $missing; do
   # Server-side, so that two pipelines may do it at once.
-  kubectl apply --server-side -f "$folder/drydock.dev_$kind.yaml"
-  kubectl wait --for=condition=Established --timeout=60s -f "$folder/drydock.dev_$kind.yaml"
+  insist kubectl apply --server-side -f "$folder/drydock.dev_$kind.yaml"
+  insist kubectl wait --for=condition=Established --timeout=60s -f "$folder/drydock.dev_$kind.yaml"
 done

@@ -44,17 +44,24 @@ fn below_the_ttl(limit: &Value) {
 fn github(machine: &Machine) -> Pipeline {
     let job = &example("github.yaml")[0]["jobs"]["test"];
     below_the_ttl(&job["timeout-minutes"]);
-    let kubeconfig = machine.file("workspace-kubeconfig").display().to_string();
+    // Of what contexts tell of folders nothing is right in a container job: variables are.
     let known = |text: String| {
-        text.replace("${{ github.workspace }}/.kubeconfig", &kubeconfig)
-            .replace("${{ github.run_id }}-${{ github.run_attempt }}", "4711-1")
+        text.replace("${{ github.run_id }}-${{ github.run_attempt }}-${{ github.job }}", "4711-1-test")
+            .replace("${{ strategy.job-index }}", "0")
             .replace("${{ secrets.DRYDOCK_KUBECONFIG }}", &machine.text("kubeconfig"))
     };
     let set = |env: &Value| -> Vec<(String, String)> {
         env.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), known(text(value)))).collect()
     };
     let steps = job["steps"].as_array().unwrap();
-    let mut env = set(&job["env"]);
+    let folder = machine.file("runner");
+    fs::create_dir(&folder).unwrap();
+    let mut env = vec![
+        ("KUBECONFIG".to_owned(), "/nowhere".to_owned()),
+        ("RUNNER_TEMP".to_owned(), folder.display().to_string()),
+        ("GITHUB_ENV".to_owned(), folder.join("env").display().to_string()),
+    ];
+    env.extend(set(&job["env"]));
     env.extend(steps.iter().flat_map(|step| set(&step["env"])));
     let (always, usual): (Vec<&Value>, Vec<&Value>) =
         steps.iter().filter(|step| step.get("run").is_some()).partition(|step| step["if"] == "always()");
@@ -70,7 +77,7 @@ fn gitlab(_machine: &Machine) -> Pipeline {
     let parts = ["RUNNER_SCRIPT_TIMEOUT", "RUNNER_AFTER_SCRIPT_TIMEOUT"].map(|part| minutes(&variables[part]));
     assert!(parts.iter().sum::<u64>() < minutes(&job["timeout"]), "{job}");
     let name = text(&variables["LEASE_NAME"]).replace("$CI_JOB_ID", "4711");
-    let env = vec![("LEASE_NAME".to_owned(), name)];
+    let env = vec![("LEASE_NAME".to_owned(), name), ("CI_JOB_ID".to_owned(), "4711".to_owned())];
     Pipeline { env, job: texts(&job["script"]), always: texts(&job["after_script"]) }
 }
 
@@ -80,28 +87,42 @@ fn tekton(_machine: &Machine) -> Pipeline {
         let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == *name);
         found.unwrap_or_else(|| panic!("there is no {kind} {name}"))
     };
-    let run = objects.iter().find(|object| object["kind"] == "PipelineRun").unwrap();
-    let pipeline = &find("Pipeline", &run["spec"]["pipelineRef"]["name"])["spec"];
+    let of_a_run = objects.iter().find(|object| object["kind"] == "PipelineRun").unwrap();
+    let pipeline = &find("Pipeline", &of_a_run["spec"]["pipelineRef"]["name"])["spec"];
     let (test, give_back) = (&pipeline["tasks"][0], &pipeline["finally"][0]);
     below_the_ttl(&test["timeout"]);
-    // Both know the lease by the same name.
-    assert_eq!(test["params"], give_back["params"]);
-    let lease_name = &test["params"][1];
-    assert_eq!(lease_name["name"], "lease-name");
-    let name = text(&lease_name["value"]).replace("$(context.pipelineRun.uid)", "4711");
+    // Both know the run by the same id.
+    let value = |task: &Value, name: &str| {
+        let found = task["params"].as_array().unwrap().iter().find(|param| param["name"] == name);
+        text(&found.unwrap_or_else(|| panic!("it has no {name}"))["value"])
+            .replace("$(context.pipelineRun.uid)", "4711")
+    };
+    let run = value(test, "run");
+    assert_eq!(run, value(give_back, "run"));
+    let name = value(test, "lease-name");
     let script = |task: &Value| {
         let step = &find("Task", &task["taskRef"]["name"])["spec"]["steps"][0];
-        assert_eq!(step["env"][0], serde_json::json!({"name": "LEASE_NAME", "value": "$(params.lease-name)"}));
+        assert_eq!(step["env"][0], serde_json::json!({"name": "LEASE_RUN", "value": "$(params.run)"}));
         text(&step["script"])
     };
-    let env = vec![("LEASE_NAME".to_owned(), name)];
+    let env = vec![("LEASE_RUN".to_owned(), run), ("LEASE_NAME".to_owned(), name)];
     Pipeline { env, job: vec![script(test)], always: vec![script(give_back)] }
 }
 
 /// Runs a pipeline as its system does: the job's steps until one fails, then what is run in any case. Gives what its last step
 /// said, and what was run in any case.
 async fn run(machine: &Machine, pipeline: &Pipeline) -> (Said, Said) {
-    let step = async |script: &String| machine.start("sh", &["-e", "-c", script], &pipeline.env).ends().await;
+    let mut env = pipeline.env.clone();
+    let file = env.iter().find(|(name, _)| name == "GITHUB_ENV").map(|(_, file)| file.clone());
+    let mut step = async |script: &String| {
+        let said = machine.start("sh", &["-e", "-c", script], &env).ends().await;
+        // What a step writes there is set for those after it.
+        let more = file.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        env.extend(
+            more.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())),
+        );
+        said
+    };
     let mut last = None;
     for script in &pipeline.job {
         let said = step(script).await;

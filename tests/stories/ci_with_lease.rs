@@ -100,8 +100,10 @@ async fn a_job_without_a_host_says_why() {
     hasty("nobody", "board").await.ended(75, &["QueueTimeout: ", "Acquired: NoMatchingBlueprint: "]);
     nothing_but(&sandbox, &["before"]).await;
 
-    // A name that is taken is another's: that one is left alone.
-    machine.with_lease(&job("before", &["echo", "it has run"])).await.ended(75, &["already exists"]);
+    // A name that is taken is another's: it is waited for, and that one is left alone.
+    hasty("before", "host")
+        .await
+        .ended(75, &["a lease before already exists, and is not gone after the queue timeout"]);
     assert_eq!(sandbox.get("lease/before").await.data["status"]["phase"], "Active");
     assert!(sandbox.get("lease/before").await.metadata.deletion_timestamp.is_none());
 
@@ -155,7 +157,7 @@ async fn the_net_beneath_gives_back_what_a_killed_job_has_left() {
     machine.with_lease(&["--give-back", "a"]).await.ended(0, &["\"a\" deleted"]);
     served_and_given_back(&sandbox, "a").await;
     machine.with_lease(&["--give-back", "a"]).await.ended(0, &[]);
-    let elsewhere = machine.with_lease(&["--namespace", "default", "--give-back", "a"]).await;
+    let elsewhere = machine.with_lease(&["--namespace", "default", "--run", "4711", "--give-back", "a"]).await;
     elsewhere.ended(1, &["forbidden", "could not give it back"]);
 }
 

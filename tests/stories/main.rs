@@ -22,6 +22,7 @@ mod as_kubectl_sees_it;
 mod blueprints_side_by_side;
 mod blueprints_that_go;
 mod ci_pipelines;
+mod ci_runs;
 mod ci_with_lease;
 mod edits_of_an_end;
 mod election;
