@@ -2,6 +2,7 @@
 //! `lifecycle` and `driver`. Types, bounds, CEL rules and their docs; no behaviour beyond reading one's own fields.
 //! Imports nothing else of ours.
 
+mod answer;
 pub mod blueprint;
 pub mod command;
 pub mod common;
@@ -12,6 +13,7 @@ mod schema;
 pub mod step;
 pub mod time;
 
+pub use answer::is_not_found;
 pub use blueprint::{Blueprint, BlueprintSpec, BlueprintStatus};
 pub use command::{Command, CommandType, LedgerEntry, Outcome};
 pub use common::{Condition, Deadline, DeadlineName, Failure, Interface, SecretRef, Selector, Wish};

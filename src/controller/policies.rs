@@ -17,12 +17,13 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Of a policy, what is not so where it is missing. A policy takes effect by the binding of its name.
 type Missing = (&'static str, &'static str);
 
-const VALIDATING: [Missing; 6] = [
+const VALIDATING: [Missing; 7] = [
     ("drydock-one-writer", "that only the controller writes status and creates Resources"),
     ("drydock-teardown", "that nobody else takes the finalizer off before a teardown is done"),
     ("drydock-commands", "that nobody appends a command in another's name, or Forget without the right to"),
     ("drydock-owner", "that nobody makes a Lease in another's name"),
     ("drydock-service-account", "that who writes a Blueprint may act as the service account in it"),
+    ("drydock-labels", "that nobody puts Drydock's labels on what Drydock has not made"),
     ("drydock-templates", "that templates leave Drydock's own labels alone"),
 ];
 
@@ -39,7 +40,7 @@ pub async fn tell(client: Client, clock: ClockHandle) {
             match bindings(&client, kind).await {
                 Ok(there) => break tell_missing(policies, &there),
                 // The kind is not known: before Kubernetes 1.36.
-                Err(RequestError::Gone) => break tell_missing(policies, &BTreeSet::new()),
+                Err(RequestError::NotServed(_)) => break tell_missing(policies, &BTreeSet::new()),
                 Err(RequestError::Refused(why)) => {
                     tracing::info!("whether Drydock's admission policies are in force cannot be told: {why}");
                     return;

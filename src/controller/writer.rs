@@ -55,6 +55,9 @@ pub enum RequestError {
     /// The object is gone, or another has its name.
     #[error("it is gone")]
     Gone,
+    /// The API server does not serve its path, now or at all: that says nothing of the object.
+    #[error("the API server does not serve it: {0}")]
+    NotServed(String),
     /// There is one of this name.
     #[error("there is one of this name")]
     AlreadyExists,
@@ -78,6 +81,7 @@ impl RequestError {
         match self {
             Self::Conflict => "Conflict",
             Self::Gone => "Gone",
+            Self::NotServed(_) => "NotServed",
             Self::AlreadyExists => "AlreadyExists",
             Self::Refused(_) => "Refused",
             Self::Foreign => "Foreign",
@@ -92,6 +96,11 @@ impl From<kube::Error> for RequestError {
         match &error {
             kube::Error::Api(status) if status.is_already_exists() => Self::AlreadyExists,
             kube::Error::Api(status) if status.is_conflict() => Self::Conflict,
+            kube::Error::Api(status)
+                if status.code == 404 && status.details.as_ref().is_none_or(|d| d.name.is_empty()) =>
+            {
+                Self::NotServed(status.message.clone())
+            }
             kube::Error::Api(status) if status.is_not_found() => Self::Gone,
             kube::Error::Api(status) if status.is_forbidden() || status.code == 422 || status.code == 400 => {
                 Self::Refused(status.message.clone())
@@ -99,6 +108,24 @@ impl From<kube::Error> for RequestError {
             _ => Self::Failed(Box::new(error)),
         }
     }
+}
+
+/// Reads an object; `None` where the API server says that there is none of this name.
+///
+/// # Errors
+/// Where it says nothing of the object.
+pub async fn read_opt<K>(api: &Api<K>, name: &str) -> Result<Option<K>, RequestError>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let reading = async {
+        match api.get(name).await {
+            Ok(found) => Ok(Some(found)),
+            Err(kube::Error::Api(status)) if crate::api::is_not_found(&status, name) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    in_time(reading).await
 }
 
 /// Waits for an answer, but not for ever.
@@ -337,6 +364,20 @@ fn consumed<K: Ours>(object: &K) -> Vec<usize> {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    /// Taken for gone, an object whose kind is not served for a moment would leave the index, and its claims with it.
+    #[test]
+    fn an_object_is_gone_only_by_an_answer_that_names_it() {
+        let reason = |body: serde_json::Value| {
+            let status: kube::core::Status = serde_json::from_value(body).unwrap();
+            RequestError::from(kube::Error::Api(Box::new(status))).reason()
+        };
+        let not_found = |details| serde_json::json!({"code": 404, "reason": "NotFound", "details": details});
+        assert_eq!(reason(not_found(serde_json::json!({"name": "a", "kind": "leases"}))), "Gone");
+        assert_eq!(reason(not_found(serde_json::json!({"kind": "leases"}))), "NotServed");
+        assert_eq!(reason(not_found(serde_json::json!(null))), "NotServed");
+        assert_eq!(reason(serde_json::json!({"code": 404, "message": "404 page not found"})), "NotServed");
+    }
 
     #[tokio::test]
     async fn the_most_urgent_goes_first_and_nobody_is_forgotten() {

@@ -1,7 +1,7 @@
 //! The pass over a Blueprint: its own status and finalizer, and the Resources that the matcher has ordered. It deletes no
 //! Resource (protocol.md, B3): they drain by themselves (R7).
 
-use super::{AGAIN, Key, ObjectKey, PassError, Shell, Written, carry_out, in_time, resource::siblings};
+use super::{AGAIN, Key, ObjectKey, PassError, Shell, Written, carry_out, in_time, read_opt, resource::siblings};
 use crate::{
     api::{
         BLUEPRINT_LABEL, Blueprint, FINALIZER, Lease, MicroTime, Resource, ResourcePhase, ResourceSpec,
@@ -192,7 +192,7 @@ async fn make(
             let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
             let api: Api<DeserializeGuard<Resource>> = Api::namespaced(shell.client.clone(), namespace);
             let name = resource.metadata.name.as_deref().unwrap_or_default();
-            let found = in_time(api.get_opt(name)).await;
+            let found = read_opt(&api, name).await;
             let found = found.map_err(|source| PassError::Request { what: "reading who has the slot", source })?;
             let Some(found) = found else { return Ok(Made::GoOn) };
             match found.0 {

@@ -9,7 +9,7 @@ pub(in crate::controller) mod resource;
 use super::{
     key::{Key, ObjectKey},
     shell::{PassError, Shell},
-    writer::{Ours, RequestError, in_time},
+    writer::{Ours, RequestError, in_time, read_opt},
 };
 use crate::{
     api::{
@@ -95,7 +95,7 @@ async fn carry_out<K: Ours, S>(
         Err(failed @ (RequestError::Conflict | RequestError::TimedOut)) => {
             let namespace = object.namespace().unwrap_or_default();
             let api: Api<K> = Api::namespaced(shell.client.clone(), &namespace);
-            match in_time(api.get_opt(&object.name_any())).await {
+            match read_opt(&api, &object.name_any()).await {
                 Ok(Some(now)) if now.uid() == object.uid() => {
                     let same = now.resource_version() == object.resource_version();
                     see(shell, now);
@@ -159,7 +159,7 @@ enum Found<K> {
 /// Reads an object from the API server itself.
 async fn read<K: Ours>(shell: &Shell, object: &ObjectKey, id: &str) -> Result<Found<K>, PassError> {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(shell.client.clone(), &object.namespace);
-    let answer = in_time(api.get_opt(&object.name)).await;
+    let answer = read_opt(&api, &object.name).await;
     let answer = answer.map_err(|source| PassError::Request { what: "a quorum read", source })?;
     Ok(match answer {
         Some(found) if uid(found.meta()) == id || bug!(ComparesNames) || bug!(AdoptsNamesake) => match found.0 {
