@@ -22,7 +22,7 @@ mod watches;
 mod writer;
 
 use crate::{
-    driver::{Attachment, Drivers},
+    driver::{Attachment, Drivers, SecretName},
     lifecycle::matching::{SharedNamespaces, WatchedNamespaces},
 };
 use clock::{ClockHandle, SystemClock};
@@ -156,7 +156,11 @@ async fn control(
             shell.wake(uid);
         }
     });
-    shell.drivers.attach(&Attachment { client: client.clone(), wake });
+    let key_secret = SecretName {
+        namespace: options.key_secret_namespace.clone().unwrap_or_else(|| default_namespace.clone()),
+        name: options.key_secret.clone(),
+    };
+    shell.drivers.attach(&Attachment { client: client.clone(), key_secret, wake });
     let health = Arc::new(watches::Health::default());
     let standing_by = Arc::new(AtomicBool::new(false));
     let probes = http::Probes { shell: shell.clone(), health: health.clone(), standing_by: standing_by.clone() };

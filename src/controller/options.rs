@@ -20,6 +20,15 @@ pub struct Options {
           value_parser = NonEmptyStringValueParser::new())]
     pub namespaces: Vec<String>,
 
+    /// The Secret with the key by which the controller proves what it has made from templates; one that is empty is filled
+    #[arg(long, env = "DRYDOCK_KEY_SECRET", value_name = "NAME", default_value = "drydock-key",
+          value_parser = NonEmptyStringValueParser::new())]
+    pub key_secret: String,
+
+    /// The namespace of that Secret; default: that of the kubeconfig or service account
+    #[arg(long, env = "DRYDOCK_KEY_SECRET_NAMESPACE", value_name = "NAMESPACE")]
+    pub key_secret_namespace: Option<String>,
+
     /// Elect one of several controllers to do the work; nothing but the work saved depends on it
     #[arg(long, env = "DRYDOCK_LEADER_ELECT")]
     pub leader_elect: bool,

@@ -36,8 +36,19 @@ pub struct Work {
 pub struct Attachment {
     /// The way to the API server, with the controller's own rights.
     pub client: kube::Client,
+    /// The Secret with the key by which drivers prove what is theirs.
+    pub key_secret: SecretName,
     /// Has the Blueprint, Resource or Lease of this UID looked at: something about it has changed in the world.
     pub wake: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Which Secret is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// Why nothing can be built from a Blueprint, before anything is tried.

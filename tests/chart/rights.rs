@@ -21,7 +21,7 @@ fn given() -> BTreeSet<String> {
     let mut given = BTreeSet::new();
     for role in values(serde_json::json!({})) {
         let of_the_controller =
-            ["drydock-controller", "drydock-leader-election", "drydock-impersonator"].map(Value::from);
+            ["drydock-controller", "drydock-leader-election", "drydock-impersonator", "drydock-key"].map(Value::from);
         if !["ClusterRole", "Role"].map(Value::from).contains(&role["kind"])
             || !of_the_controller.contains(&role["metadata"]["name"])
         {

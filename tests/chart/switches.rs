@@ -214,7 +214,7 @@ fn policies_know_the_controller_by_its_account_and_those_who_break_the_glass() {
         condition.contains("authentication.kubernetes.io/credential-id")
     };
     assert!(asks_for_a_token(true) && !asks_for_a_token(false));
-    for policy in ["drydock-one-writer", "drydock-teardown", "drydock-owner"] {
+    for policy in ["drydock-one-writer", "drydock-teardown", "drydock-owner", "drydock-labels"] {
         assert!(conditions(json!({}), policy).contains("'drydock:break-glass'"), "{policy}");
         assert!(!conditions(json!({"policies": {"breakGlassGroup": ""}}), policy).contains("glass"), "{policy}");
     }

@@ -224,6 +224,8 @@ impl Controller {
             http_address: ([127, 0, 0, 1], 0).into(),
             shared_namespaces: vec!["shared".into()],
             namespaces: Vec::new(),
+            key_secret: "drydock-key".into(),
+            key_secret_namespace: None,
             leader_elect: false,
             leader_election_namespace: None,
             leader_election_name: String::new(),

@@ -553,6 +553,8 @@ fn options(sandbox: &Sandbox<'_>) -> Options {
         http_address: ([127, 0, 0, 1], 0).into(),
         shared_namespaces: Vec::new(),
         namespaces: vec![sandbox.namespace().to_owned()],
+        key_secret: "drydock-key".into(),
+        key_secret_namespace: None,
         leader_elect: false,
         leader_election_namespace: None,
         leader_election_name: String::new(),

@@ -35,6 +35,8 @@ mod objects_for_a_lessee;
 mod objects_late;
 mod objects_life;
 mod objects_many;
+mod objects_of_tenants_that_go;
+mod objects_proved;
 mod objects_ready;
 mod objects_that_stay;
 mod objects_whose_ground_goes;

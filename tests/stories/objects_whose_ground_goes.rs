@@ -18,6 +18,10 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// A kind of the name in a group, in two versions.
 fn definition(group: &str, old_is_served: bool) -> Value {
+    definition_of(group, old_is_served, true)
+}
+
+fn definition_of(group: &str, old_is_served: bool, new_is_served: bool) -> Value {
     let version = |name: &str, served: bool, storage: bool| {
         let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
         json!({"name": name, "served": served, "storage": storage, "schema": schema})
@@ -30,7 +34,7 @@ fn definition(group: &str, old_is_served: bool) -> Value {
             "group": group,
             "scope": "Namespaced",
             "names": {"kind": "Widget", "listKind": "WidgetList", "plural": "widgets", "singular": "widget"},
-            "versions": [version("v1alpha1", old_is_served, false), version("v1", true, true)],
+            "versions": [version("v1alpha1", old_is_served, false), version("v1", new_is_served, true)],
         },
     })
 }
@@ -119,6 +123,78 @@ async fn what_was_of_a_kind_that_is_gone_is_gone() {
     release(&sandbox, "lease/a").await;
     sandbox.wait_phase("lease/a", "Destroyed").await;
     sandbox.wait_gone("resource/env--0").await;
+    holds_throughout(&sandbox).await;
+}
+
+/// Nor for the moment in which it is defined anew: its objects are there all the while.
+#[tokio::test]
+async fn what_is_of_a_kind_that_is_not_served_for_a_while_is_not_gone() {
+    let (sandbox, _controller, _things) = alone("objects-unserved").await;
+    let group = "unserved.example.org";
+    may_make_widgets(&sandbox, group).await;
+    in_cluster(&sandbox, &definition(group, true)).await;
+    apply(&sandbox, &of_widgets(group)).await;
+    apply(&sandbox, &lease("a", json!({}))).await;
+    sandbox.wait_within(AGAIN, "lease/a", "active", |l| phase(l) == "Active").await;
+    let new = widgets(&sandbox, group, "v1").await;
+    let uid = new.get("env--0").await.unwrap().metadata.uid;
+
+    let definitions = cluster(&sandbox, "customresourcedefinition").await;
+    let name = format!("widgets.{group}");
+    let patch = PatchParams::apply(Identity::Admin.name()).force();
+    definitions.patch(&name, &patch, &Patch::Apply(definition_of(group, false, false))).await.unwrap();
+    while new.get("env--0").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    release(&sandbox, "lease/a").await;
+    sandbox.wait_phase("lease/a", "Destroyed").await;
+    let told = |r: &DynamicObject| message(r, "TornDown").contains("is there, and none of its versions is served");
+    let held = sandbox.wait_for("resource/env--0", "told", told).await;
+    assert_eq!(phase(&held), "Released");
+    definitions.patch(&name, &patch, &Patch::Apply(definition(group, true))).await.unwrap();
+    sandbox.history().never("a loss", |s| condition(&s.object, "Ready").1 == "ObjectLost" || s.phase() == "Broken");
+    crate::objects::gone_within(&sandbox, AGAIN, "resource/env--0").await;
+    until(&new, "env--0", "gone", |found| found.is_none()).await;
+    assert!(uid.is_some());
+    holds_throughout(&sandbox).await;
+}
+
+/// What an object owns is gone before the next of the slot is made: the disk of a VM, the managed resources of a composite.
+#[tokio::test]
+async fn what_a_custom_resource_owns_is_seen_gone() {
+    let (sandbox, _controller, _things) = alone("objects-owners").await;
+    let group = "owners.example.org";
+    may_make_widgets(&sandbox, group).await;
+    in_cluster(&sandbox, &definition(group, true)).await;
+    apply(&sandbox, &of_widgets(group)).await;
+    apply(&sandbox, &lease("a", json!({}))).await;
+    sandbox.wait_within(AGAIN, "lease/a", "active", |l| phase(l) == "Active").await;
+    let widgets = widgets(&sandbox, group, "v1").await;
+    let widget = widgets.get("env--0").await.unwrap().metadata.uid.unwrap();
+    let owner = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "Widget", "name": "env--0", "uid": widget,
+        "controller": true, "blockOwnerDeletion": true,
+    });
+    let disk = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "disk", "finalizers": ["example.org/erase"], "ownerReferences": [owner]},
+    });
+    sandbox.apply(Identity::Admin, &disk.to_string()).await;
+
+    release(&sandbox, "lease/a").await;
+    sandbox.wait_phase("lease/a", "Destroyed").await;
+    let waits =
+        |r: &DynamicObject| message(r, "TornDown").contains("env--0 is still there (what it owns is being deleted)");
+    let held = sandbox.wait_for("resource/env--0", "told", waits).await;
+    assert_eq!(phase(&held), "Released");
+    // The garbage collector looks for new kinds now and then.
+    let is_going = |found: Option<&DynamicObject>| found.is_some_and(|f| f.metadata.deletion_timestamp.is_some());
+    until(&sandbox.api(Identity::Admin, "configmap").await, "disk", "being deleted", is_going).await;
+    assert_eq!(widgets.get("env--0").await.unwrap().metadata.uid, Some(widget));
+    assert_eq!(phase(&sandbox.get("resource/env--0").await), "Released");
+    crate::objects::hold(&sandbox, "configmap/disk", &[]).await;
+    crate::objects::gone_within(&sandbox, AGAIN, "resource/env--0").await;
+    assert!(widgets.get_opt("env--0").await.unwrap().is_none());
     holds_throughout(&sandbox).await;
 }
 

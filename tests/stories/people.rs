@@ -104,6 +104,11 @@ impl Person {
         answer.status.is_some_and(|status| status.allowed)
     }
 
+    /// Objects of a kind that lives in no namespace, as they see them.
+    pub fn cluster(&self, kind: &str) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &resource_of(kind))
+    }
+
     /// The objects of a kind, as they see them.
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource_of(kind))

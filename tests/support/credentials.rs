@@ -106,7 +106,8 @@ impl Credentials {
 
     /// Writes the controller's kubeconfig, with a token that the API server gave.
     pub fn add_controller(&self, token: &str) -> Result<(), Error> {
-        self.write_kubeconfig(Identity::Controller.name(), token)
+        // As in a cluster: its default namespace is that of its account.
+        self.write_kubeconfig_in(Identity::Controller.name(), token, CONTROLLER_ACCOUNT.0)
     }
 
     /// Where somebody's kubeconfig is.
@@ -125,12 +126,16 @@ impl Credentials {
     }
 
     fn write_kubeconfig(&self, name: &str, token: &str) -> Result<(), Error> {
+        self.write_kubeconfig_in(name, token, "default")
+    }
+
+    fn write_kubeconfig_in(&self, name: &str, token: &str, namespace: &str) -> Result<(), Error> {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "drydock", "cluster": {"server": self.url, "certificate-authority": self.file("ca.crt")}}],
             "users": [{"name": name, "user": {"token": token}}],
-            "contexts": [{"name": name, "context": {"cluster": "drydock", "user": name}}],
+            "contexts": [{"name": name, "context": {"cluster": "drydock", "user": name, "namespace": namespace}}],
             "current-context": name,
         });
         self.write(&format!("{name}.kubeconfig"), format!("{config:#}\n")) // JSON is YAML, too

@@ -8,6 +8,11 @@
 {{ include "drydock.name" . }}-controller
 {{- end }}
 
+{{/* The Secret with the key of this release's controllers. */}}
+{{- define "drydock.key" -}}
+{{ include "drydock.name" . }}-key
+{{- end }}
+
 {{- define "drydock.account" -}}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "drydock.name" .) }}
 {{- else }}{{ required "serviceAccount.name: name the account that is there, or set serviceAccount.create" .Values.serviceAccount.name }}{{ end }}
@@ -70,7 +75,7 @@ Kubernetes' own. That `edit` can ask for a token, too, no policy can help. */}}
 {{/* What only templates can say of values. */}}
 {{- define "drydock.check" -}}
 {{- $by := dict "http-address" "http" "namespaces" "watch.namespaces" "shared-namespaces" "sharedNamespaces" "log-level" "log.level" "log-format" "log.format" }}
-{{- $_ := merge $by (dict "leader-election-namespace" "" "leader-election-name" "") }}
+{{- $_ := merge $by (dict "leader-election-namespace" "" "leader-election-name" "" "key-secret" "" "key-secret-namespace" "") }}
 {{- if gt (int .Values.replicas) 1 }}{{ $_ := set $by "leader-elect" "replicas" }}{{ end }}
 {{- range .Values.extraArgs }}
 {{- $flag := first (splitList "=" .) }}

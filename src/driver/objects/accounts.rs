@@ -79,7 +79,7 @@ impl Accounts {
     /// Whether the account is gone, or going, and what it may do with it; where that cannot be told, it is not.
     pub async fn is_gone(&self, account: &Account) -> bool {
         let api: Api<ServiceAccount> = Api::namespaced(self.own.clone(), &account.namespace);
-        match super::in_time(api.get_opt(&account.name)).await {
+        match super::read(&api, &account.name).await {
             Ok(None) => true,
             Ok(Some(found)) => found.metadata.deletion_timestamp.is_some(),
             Err(_) => false,
@@ -116,13 +116,18 @@ impl Accounts {
     {
         let (Some(namespace), Some(name)) = (&known.namespace, &known.name) else { return Ok(None) };
         let api: Api<K> = Api::namespaced(self.own.clone(), namespace);
-        let found = super::in_time(api.get_opt(name)).await?;
+        let found = super::read(&api, name).await?;
         Ok(found.filter(|found| found.meta().uid == known.uid))
     }
 
-    /// Whether a namespace is gone, by the API server's own word; where that cannot be told, it is not.
-    pub async fn is_namespace_gone(&self, name: &str) -> bool {
+    /// Whether a namespace is gone, or is being deleted with all that is in it, by the API server's own word; where that cannot
+    /// be told, it is not.
+    pub async fn is_namespace_going(&self, name: &str) -> bool {
         let api: Api<Namespace> = Api::all(self.own.clone());
-        matches!(super::in_time(api.get_opt(name)).await, Ok(None))
+        match super::read(&api, name).await {
+            Ok(None) => true,
+            Ok(Some(namespace)) => namespace.metadata.deletion_timestamp.is_some(),
+            Err(_) => false,
+        }
     }
 }

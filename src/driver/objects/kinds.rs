@@ -1,8 +1,9 @@
 //! What the API server calls a kind of objects, and whether they live in namespaces: asked for once.
 
+use super::definitions;
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind},
     discovery::{self, ApiCapabilities, Scope, verbs},
 };
 use serde::{Deserialize, Serialize};
@@ -54,21 +55,37 @@ impl Known {
         }
     }
 
-    /// Deleting one of these is over only when what it has made is gone, too.
-    pub fn makes_others(&self) -> bool {
-        matches!(self.resource.group.as_str(), "apps" | "batch")
+    /// How an object of the kind is deleted: so that it is seen gone only when what it owns is gone, too, as far as its owner
+    /// references say `blockOwnerDeletion`. Not those that own nothing, for the garbage collector would only take its time; nor a
+    /// Namespace, which goes when all that is in it has gone.
+    pub fn deletion(&self) -> DeleteParams {
+        let core =
+            ["Namespace", "ConfigMap", "Secret", "ServiceAccount", "LimitRange", "ResourceQuota", "PersistentVolume"];
+        let owns_nothing = match self.resource.group.as_str() {
+            "" => core.contains(&self.resource.kind.as_str()),
+            "rbac.authorization.k8s.io" | "apiextensions.k8s.io" | "admissionregistration.k8s.io" => true,
+            "scheduling.k8s.io" | "storage.k8s.io" => true,
+            _ => false,
+        };
+        if owns_nothing { DeleteParams::background() } else { DeleteParams::foreground() }
     }
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Kinds {
+    /// With the controller's own rights: who makes a Blueprint need not see how kinds are defined.
+    own: Client,
     known: Mutex<BTreeMap<Kind, Known>>,
     /// Kinds that were not found when they were last looked for, and since when.
     missing: Mutex<BTreeMap<Kind, Instant>>,
 }
 
 impl Kinds {
+    /// One that knows no kind yet; what defines a kind is read by this client.
+    pub fn new(own: Client) -> Self {
+        Self { own, known: Mutex::default(), missing: Mutex::default() }
+    }
+
     /// Asks the API server for a kind, where it is not known yet.
     ///
     /// # Errors
@@ -89,7 +106,8 @@ impl Kinds {
     /// made in is served no more. `None`: there is no such kind any more, and so no objects of it.
     ///
     /// # Errors
-    /// Where the API server does not answer.
+    /// Where the API server does not answer; and where the kind is not served, but defined still, or that cannot be seen: its
+    /// objects may be there.
     pub async fn whereabouts(&self, client: &Client, kind: &Kind) -> Result<Option<Known>, kube::Error> {
         let since = match self.look_for(client, kind).await? {
             Some(known) => {
@@ -107,7 +125,13 @@ impl Kinds {
         };
         // While a definition is changed its kinds may not be served for a moment, and that is no fact.
         tokio::time::sleep_until(since + SECOND_LOOK).await;
-        self.look_for(client, kind).await
+        if let Some(known) = self.look_for(client, kind).await? {
+            return Ok(Some(known));
+        }
+        match definitions::definition_of(&self.own, kind).await? {
+            Some(definition) => Err(definitions::not_served(kind, &definition)),
+            None => Ok(None),
+        }
     }
 
     async fn look_for(&self, client: &Client, kind: &Kind) -> Result<Option<Known>, kube::Error> {

@@ -6,9 +6,9 @@ use super::{
     kinds::Known,
     live::{Seen, Sight},
     plan::{ATTEMPT, About, OWNER, Plan, Unmade, is_of_namesake, owner_of},
-    record::{Made, Record, is_made_here},
+    proof::{PROOF, Proofs},
+    record::{Made, Record},
     refused,
-    remove::is_of,
 };
 use crate::{
     api::{
@@ -53,10 +53,18 @@ impl Workshop {
         let kind = kind_of(work);
         let nothing = || serde_json::json!({"driver": super::NAME});
         let Ok(about) = self.about(kind, work).await else { return nothing() };
+        let lease_kinds = match work.key.lease {
+            Some(_) => Vec::new(),
+            None => {
+                let (blueprint, resource) = (&about.blueprint, &about.resource);
+                let about_it = About { blueprint, resource, lease: None, objects: None };
+                about.plan.lease_kinds(&*self.evaluator, &about_it).await
+            }
+        };
         match self.render(kind, work, &about).await {
-            Ok(objects) => about.plan.record(&objects, &work.key).value(),
+            Ok(objects) => about.plan.record(&objects, lease_kinds).value(),
             // It fails again as it is built, and is told then.
-            Err(_) => about.plan.record(&[], &work.key).value(),
+            Err(_) => about.plan.record(&[], lease_kinds).value(),
         }
     }
 
@@ -386,8 +394,13 @@ impl Workshop {
         }
         let namespace = made.namespace.as_deref().unwrap_or(&record.account.namespace);
         let api = known.api(client.clone(), namespace);
-        let object: DynamicObject = serde_json::from_value(object)
+        let mut object: DynamicObject = serde_json::from_value(object)
             .map_err(|error| for_good(kind, "InvalidTemplate", format!("{}: {error}", made.told())))?;
+        let proofs = self.prover.proofs().await.map_err(|error| explain(&error))?;
+        let place = if known.namespaced { namespace } else { "" };
+        if let Some(proof) = proofs.of(&work.key, &made.kind, place, &made.name) {
+            object.metadata.annotations.get_or_insert_default().insert(PROOF.into(), proof);
+        }
         // The request is not dropped with the step: or nobody would know whether it was carried out.
         let Some(open) = self.open(&work.key).await else {
             return Err(for_good(kind, "TornDown", "it was torn down already".into()));
@@ -413,8 +426,8 @@ impl Workshop {
         match created {
             Ok(object) => Ok(object),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let found = in_time(api.get_opt(&made.name)).await.map_err(|error| explain(&error))?;
-                self.found(kind, work, (&api, &known), made, found).await
+                let found = super::read(&api, &made.name).await.map_err(|error| explain(&error))?;
+                self.found(kind, work, (&api, &known), made, found, &proofs).await
             }
             Err(error) => {
                 if is_missing(&error) {
@@ -433,14 +446,16 @@ impl Workshop {
         (api, known): (&kube::Api<DynamicObject>, &Known),
         made: &Made,
         found: Option<DynamicObject>,
+        proofs: &Proofs,
     ) -> Result<DynamicObject, Answer> {
         let again = |why: String| Answer::Again(Wait { why, ..Wait::after(Duration::from_millis(500)) });
         let Some(found) = found else { return Err(again(String::new())) };
         let going = found.metadata.deletion_timestamp.is_some();
-        if is_of(&found, &work.key) {
+        if proofs.is_of(&found.metadata, &made.kind, &work.key) {
             return if going { Err(again(format!("{} is being deleted", made.told()))) } else { Ok(found) };
         }
-        if is_of_earlier(&found, &work.key) {
+        let is_made_here = proofs.is_made_here(&found.metadata, &made.kind);
+        if is_made_here && is_of_earlier(&found, &work.key) {
             // Its teardown is done: it came late, and goes.
             let uid = found.metadata.uid.unwrap_or_default();
             let deleted = super::remove::delete(api, known, &made.name, &uid).await;
@@ -450,7 +465,7 @@ impl Workshop {
         // Of two of one name that which is there now is the later: nothing is made any more for the other, whose teardown is
         // done. Where the controller that made this was killed before it could remove it again, nobody else would.
         let resource = work.resource.as_deref();
-        if let Some(resource) = resource.filter(|r| is_made_here(&found) && is_of_namesake(&found, r))
+        if let Some(resource) = resource.filter(|r| is_made_here && is_of_namesake(&found, r))
             && self.accounts.is_there(resource).await.map_err(|error| refused(kind, &error))?
         {
             let uid = found.metadata.uid.unwrap_or_default();

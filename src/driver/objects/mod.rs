@@ -3,12 +3,16 @@
 //! (design.md, 7; api.md, 6).
 
 mod accounts;
+mod definitions;
 mod kinds;
 mod live;
 mod make;
 mod plan;
+mod proof;
 mod record;
 mod remove;
+mod sites;
+mod volumes;
 
 use super::{Attachment, Driver, Trouble, Work};
 use crate::{
@@ -24,6 +28,7 @@ use kinds::{Kind, Kinds, Known};
 use kube::{Api, Client, api::DynamicObject};
 use live::Live;
 use plan::Plan;
+use proof::Prover;
 use record::{Made, Record};
 use serde_json::Value;
 use std::{
@@ -56,6 +61,7 @@ struct Workshop {
     evaluator: EvaluatorHandle,
     accounts: Arc<Accounts>,
     kinds: Arc<Kinds>,
+    prover: Prover,
     live: Arc<Live>,
     wake: Arc<dyn Fn(&str) + Send + Sync>,
     /// By the UID of the Blueprint.
@@ -101,12 +107,13 @@ impl Driver for Objects {
         NAME
     }
 
-    fn attach(&self, Attachment { client, wake }: Attachment) {
+    fn attach(&self, Attachment { client, key_secret, wake }: Attachment) {
         // The first controller that it is attached to is its own.
         let _ = self.workshop.set(Arc::new(Workshop {
             evaluator: self.evaluator.clone(),
-            accounts: Arc::new(Accounts::new(client)),
-            kinds: Arc::default(),
+            accounts: Arc::new(Accounts::new(client.clone())),
+            kinds: Arc::new(Kinds::new(client.clone())),
+            prover: Prover::new(client, key_secret),
             live: Arc::new(Live::new(wake.clone())),
             wake,
             plans: Mutex::default(),
@@ -210,8 +217,9 @@ impl Workshop {
         }
     }
 
+    /// The account may not do it, and what is in the namespace goes with it: the account's rights there may have gone first.
     async fn is_gone_with_its_namespace(&self, error: &kube::Error, known: &Known, namespace: &str) -> bool {
-        is_forbidden(error) && known.namespaced && self.accounts.is_namespace_gone(namespace).await
+        is_forbidden(error) && known.namespaced && self.accounts.is_namespace_going(namespace).await
     }
 
     /// The plan of a Blueprint, parsed once for each generation; or what is wrong with it.
@@ -328,14 +336,13 @@ fn is_missing(error: &kube::Error) -> bool {
 }
 
 /// Reads an object. It is not there only by the API server's word on itself: that there is no such path says nothing of it.
-async fn read(api: &Api<DynamicObject>, name: &str) -> Result<Option<DynamicObject>, kube::Error> {
+async fn read<K>(api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
     match in_time(api.get(name)).await {
         Ok(object) => Ok(Some(object)),
-        Err(kube::Error::Api(status))
-            if status.code == 404 && status.details.as_ref().is_some_and(|details| details.name == name) =>
-        {
-            Ok(None)
-        }
+        Err(kube::Error::Api(status)) if crate::api::is_not_found(&status, name) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -7,6 +7,7 @@ use super::{
     accounts::Account,
     kinds::Kind,
     record::{Made, Record},
+    sites::{LeaseKind, SiteTemplate},
 };
 use crate::{
     api::{Blueprint, Lease, Resource, blueprint::ObjectsDriver, step::EffectKey},
@@ -68,8 +69,8 @@ pub struct Plan {
     pub templates: Vec<Template>,
     /// What lives with each lease.
     pub lease_templates: Vec<Template>,
-    /// The kinds of the latter.
-    pub lease_kinds: Vec<Kind>,
+    /// Where the latter make what.
+    lease_sites: Vec<SiteTemplate>,
     /// When they are ready.
     pub ready_when: Option<Expression>,
     /// What the lease is told.
@@ -152,17 +153,14 @@ impl Plan {
             let path = format!("{HERE}.outputs.{name}");
             outputs.insert(name.clone(), parse(evaluator, &json!(text), &path, judged).await?);
         }
-        let mut lease_kinds: Vec<Kind> = driver.lease_templates.iter().map(kind_of).collect();
-        lease_kinds.sort();
-        lease_kinds.dedup();
-        Ok(Self {
-            account,
-            templates: parse_all(evaluator, &driver.templates, "templates", built).await?,
-            lease_templates: parse_all(evaluator, &driver.lease_templates, "leaseTemplates", leased).await?,
-            lease_kinds,
-            ready_when,
-            outputs,
-        })
+        let templates = parse_all(evaluator, &driver.templates, "templates", built).await?;
+        let lease_templates = parse_all(evaluator, &driver.lease_templates, "leaseTemplates", leased).await?;
+        let mut lease_sites = Vec::with_capacity(lease_templates.len());
+        for (n, template) in driver.lease_templates.iter().enumerate() {
+            let path = format!("{HERE}.leaseTemplates[{n}]");
+            lease_sites.push(SiteTemplate::of(evaluator, &account, template, &path).await?);
+        }
+        Ok(Self { account, templates, lease_templates, lease_sites, ready_when, outputs })
     }
 
     /// The objects of a resource, or where there is a lease those of the lease, as they are to be made under this key.
@@ -196,9 +194,19 @@ impl Plan {
         Ok(objects)
     }
 
-    /// What is to be on record before the first of them is made.
-    pub fn record(&self, objects: &[(Made, Value)], key: &EffectKey) -> Record {
-        let lease_kinds = if key.lease.is_none() { self.lease_kinds.clone() } else { Vec::new() };
+    /// Where the leases of a resource can get objects, and of which kinds.
+    pub async fn lease_kinds(&self, evaluator: &dyn Evaluator, about: &About<'_>) -> Vec<LeaseKind> {
+        let mut lease_kinds = Vec::with_capacity(self.lease_sites.len());
+        for site in &self.lease_sites {
+            lease_kinds.push(site.resolve(evaluator, about).await);
+        }
+        lease_kinds.sort();
+        lease_kinds.dedup();
+        lease_kinds
+    }
+
+    /// What is to be on record before the first of them is made; of a resource, where its leases can get objects, too.
+    pub fn record(&self, objects: &[(Made, Value)], lease_kinds: Vec<LeaseKind>) -> Record {
         let objects = objects.iter().map(|(made, _)| made.clone()).collect();
         Record { objects, lease_kinds, ..Record::new(self.account.clone()) }
     }
@@ -387,6 +395,7 @@ fn finish(mut object: Value, key: &EffectKey, resource: &Resource) -> Result<(Ma
     if is_own(&kind) {
         return Err(format!("apiVersion: {OWN_KIND}"));
     }
+    super::volumes::deleted_with_their_sets(&mut object, "")?;
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or("metadata is missing")?;
     let name = name_in(metadata, "name")?.ok_or("metadata.name is missing")?;
     let namespace = name_in(metadata, "namespace")?;

@@ -1,6 +1,6 @@
 //! What is on record of the objects as `status.built`: everything that their teardown needs (api.md, 6).
 
-use super::{accounts::Account, kinds::Kind};
+use super::{accounts::Account, kinds::Kind, sites::LeaseKind};
 use crate::{api::Resource, driver::Work};
 use kube::api::DynamicObject;
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,9 @@ pub struct Record {
     /// In the order in which they are made; put on record before they are.
     #[serde(default)]
     pub objects: Vec<Made>,
-    /// Of a resource: the kinds of what its leases get, by which what is left of one that vanished is found.
+    /// Of a resource: of which kinds its leases get objects, and where: by it, what is left of one that vanished is found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lease_kinds: Vec<Kind>,
+    pub lease_kinds: Vec<LeaseKind>,
 }
 
 /// One object.
@@ -101,19 +101,6 @@ pub fn fields(object: &DynamicObject) -> Option<String> {
     Some(format!("{:016x}", hasher.finish()))
 }
 
-/// Whether it was Drydock that said whose an object is. Labels alone can be copied, with the rest of an object or by
-/// whoever may write it; the API server keeps account of who set them. Where it keeps none, they have to do.
-pub fn is_made_here(object: &DynamicObject) -> bool {
-    let managed = object.metadata.managed_fields.as_deref().unwrap_or_default();
-    let label = format!("f:{}", super::plan::OWNER);
-    let set_it = |fields: &serde_json::Value| fields["f:metadata"]["f:labels"].get(&label).is_some();
-    managed.is_empty()
-        || managed.iter().any(|entry| {
-            entry.manager.as_deref() == Some(super::NAME_AS_MANAGER)
-                && entry.fields_v1.as_ref().is_some_and(|fields| set_it(&fields.0))
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,7 +120,7 @@ mod tests {
         let objects = vec![made("Namespace", None, Some("u1")), made("ConfigMap", Some("a"), None)];
         Record {
             objects,
-            lease_kinds: vec![Kind { api_version: "v1".into(), kind: "Secret".into() }],
+            lease_kinds: vec![LeaseKind { kind: Kind { api_version: "v1".into(), kind: "Secret".into() }, site: None }],
             ..Record::new(account)
         }
     }
@@ -188,29 +175,18 @@ mod tests {
     }
 
     #[test]
-    fn whose_an_object_is_stands_in_the_account_of_its_fields() {
+    fn what_of_an_object_was_set_here_differs_once_somebody_has_changed_it() {
         let object = |managed: Value| -> DynamicObject {
-            let metadata = json!({"name": "a", "labels": {"drydock.dev/owner": "u"}, "managedFields": managed});
+            let metadata = json!({"name": "a", "managedFields": managed});
             serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})).unwrap()
         };
-        let by = |manager: &str, fields: Value| json!({"manager": manager, "operation": "Update", "fieldsV1": fields});
+        let by =
+            |manager: &str, fields: Value| json!([{"manager": manager, "operation": "Update", "fieldsV1": fields}]);
         let label = json!({"f:metadata": {"f:labels": {"f:drydock.dev/owner": {}}}});
-        let data = json!({"f:data": {"f:key": {}}});
-        for (managed, expected) in [
-            (json!([by("drydock", label.clone())]), true),
-            (json!([by("kubectl", data.clone()), by("drydock", label.clone())]), true),
-            (json!([by("kubectl-label", label.clone())]), false),
-            (json!([by("drydock", data.clone()), by("kubectl", label.clone())]), false),
-            (json!([{"manager": "drydock"}]), false),
-            (json!([]), true), // no account is kept
-            (json!(null), true),
-        ] {
-            assert_eq!(is_made_here(&object(managed.clone())), expected, "{managed}");
-        }
-        let ours = |fields: Value| super::fields(&object(json!([by("drydock", fields)])));
+        let ours = |fields: Value| super::fields(&object(by("drydock", fields)));
         assert_eq!(ours(label.clone()), ours(label.clone()));
         assert_ne!(ours(label.clone()), ours(json!({})), "somebody has taken it over");
-        assert_eq!(super::fields(&object(json!([by("kubectl", label)]))), None);
+        assert_eq!(super::fields(&object(by("kubectl", label))), None);
     }
 
     #[test]

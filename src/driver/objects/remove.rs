@@ -2,11 +2,13 @@
 
 use super::{
     Workshop, failure, in_time, is_missing,
-    kinds::Known,
-    plan::{OWNER, RESOURCE, labels_of, owner_of},
+    kinds::{Kind, Known},
+    plan::{About, OWNER, RESOURCE, owner_of},
+    proof::Proofs,
     read,
-    record::{Made, Record, is_made_here},
+    record::{Made, Record},
     refused,
+    sites::{LeaseKind, Site},
 };
 use crate::{
     api::{
@@ -17,9 +19,12 @@ use crate::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, ListParams, Preconditions},
+    api::{DynamicObject, ListParams, Preconditions},
 };
 use std::{collections::BTreeSet, sync::Arc};
+
+/// What is swept is listed in pages of this size: whoever may write in a namespace can have any number of objects there.
+const PAGE: u32 = 100;
 
 /// What was asked of the API server just before a crash may still arrive: where it is not on record whether an object was
 /// made, it is looked for once more after so long.
@@ -48,12 +53,16 @@ impl Workshop {
             Ok(client) => client,
             Err(error) => return refused(kind, &error),
         };
+        let proofs = match self.prover.proofs().await {
+            Ok(proofs) => proofs,
+            Err(error) => return refused(kind, &error),
+        };
         for round in 0..2 {
             for made in record.objects.iter().rev() {
                 if round > 0 && made.uid.is_some() {
                     continue;
                 }
-                if let Err(answer) = self.see_gone(kind, &work, &record, &client, made).await {
+                if let Err(answer) = self.see_gone(kind, &work, &record, &client, made, &proofs).await {
                     return answer;
                 }
             }
@@ -65,7 +74,7 @@ impl Workshop {
             }
         }
         if work.key.lease.is_none()
-            && let Err(answer) = self.sweep(kind, &record, &client, RESOURCE, &work.key.resource, false).await
+            && let Err(answer) = self.sweep(kind, &work, record, RESOURCE).await
         {
             return answer;
         }
@@ -81,6 +90,7 @@ impl Workshop {
         record: &Record,
         client: &Client,
         made: &Made,
+        proofs: &Proofs,
     ) -> Result<(), Answer> {
         let mut known = match self.kinds.whereabouts(client, &made.kind).await {
             Ok(Some(known)) if !known.kept => return Ok(()), // never made
@@ -96,7 +106,7 @@ impl Workshop {
         let mut told_missing = false;
         loop {
             let api = known.api(client.clone(), namespace);
-            let why = match remove_one(&api, &known, made, &work.key).await {
+            let why = match remove_one(&api, &known, made, &work.key, proofs).await {
                 Ok(Removal::Gone) => return Ok(()),
                 Ok(Removal::Remains(why)) => super::brief(format!("{} is still there{why}", made.told())),
                 // Its version is served no more; what was made in it may be there in another.
@@ -148,38 +158,10 @@ impl Workshop {
         Answer::Failed(failed)
     }
 
-    /// The objects of a kind with a label; where the account may not look everywhere, those in the namespaces that are on
-    /// record, and in its own.
-    async fn list(
-        &self,
-        client: &Client,
-        record: &Record,
-        known: &Known,
-        selector: &ListParams,
-    ) -> Result<Vec<DynamicObject>, kube::Error> {
-        let all: Api<DynamicObject> = Api::all_with(client.clone(), &known.resource);
-        let found = in_time(all.list(selector)).await;
-        if !(known.namespaced && found.as_ref().is_err_and(super::is_forbidden)) {
-            return Ok(found?.items);
-        }
-        let named = |made: &Made| match made.kind.kind.as_str() {
-            "Namespace" => Some(made.name.clone()),
-            _ => made.namespace.clone(),
-        };
-        let mut namespaces: BTreeSet<String> = record.objects.iter().filter_map(named).collect();
-        namespaces.insert(record.account.namespace.clone());
-        let mut objects = Vec::new();
-        for namespace in namespaces {
-            let there: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &known.resource);
-            objects.extend(in_time(there.list(selector)).await?.items);
-        }
-        Ok(objects)
-    }
-
     /// R4c: the lease is gone with its record, and only its key is left; what is labelled with it is found by kind.
     async fn sweep_vanished(&self, work: &Work) -> Answer {
         let kind = StepKind::TearDownLease;
-        let mut record = match work.resource.as_deref().map(Record::of_resource) {
+        let record = match work.resource.as_deref().map(Record::of_resource) {
             Some(Ok(Some(record))) => record,
             Some(Ok(None)) | None => return Answer::Done(Facts::default()),
             Some(Err(error)) => {
@@ -190,66 +172,191 @@ impl Workshop {
                 );
             }
         };
-        // What its Blueprint has learnt to make for leases since.
-        if let Some(plan) = work.blueprint.as_deref().map(|blueprint| self.plan(blueprint))
-            && let Ok(plan) = plan.await
-        {
-            record.lease_kinds.extend(plan.lease_kinds.iter().cloned());
-        }
-        let client = match self.client(&record) {
-            Ok(client) => client,
-            Err(error) => return refused(StepKind::TearDownLease, &error),
-        };
-        let owner = owner_of(&work.key);
-        match self.sweep(StepKind::TearDownLease, &record, &client, OWNER, owner, true).await {
-            Ok(()) => Answer::Done(Facts::default()),
+        match self.sweep(kind, work, record, OWNER).await {
+            Ok(()) => {
+                self.live.leave(owner_of(&work.key));
+                Answer::Done(Facts::default())
+            }
             Err(answer) => answer,
         }
     }
 
-    /// Removes everything with this label, of the kinds that leases get here.
-    async fn sweep(
-        &self,
-        kind: StepKind,
-        record: &Record,
-        client: &Client,
-        label: &str,
-        value: &str,
-        must_see: bool,
-    ) -> Result<(), Answer> {
-        let selector = ListParams::default().labels(&format!("{label}={value}"));
-        for of in &record.lease_kinds {
-            let known = match self.kinds.whereabouts(client, of).await {
+    /// Removes what has the label of the work's key, of the kinds that leases get here, and is proved to have been made under
+    /// that key. Whatever else has such a label is not Drydock's, or cannot be told from what is not.
+    async fn sweep(&self, kind: StepKind, work: &Work, mut record: Record, label: &str) -> Result<(), Answer> {
+        // What its Blueprint has learnt to make for leases since.
+        if let (Some(blueprint), Some(resource)) = (&work.blueprint, &work.resource)
+            && let Ok(plan) = self.plan(blueprint).await
+        {
+            let about = About { blueprint, resource, lease: None, objects: None };
+            record.lease_kinds.extend(plan.lease_kinds(&*self.evaluator, &about).await);
+        }
+        let client = self.client(&record).map_err(|error| refused(kind, &error))?;
+        let proofs = self.prover.proofs().await.map_err(|error| refused(kind, &error))?;
+        let claims = work.resource.as_ref().map(|resource| resource.claims()).unwrap_or_default();
+        let lease = work.key.lease.as_ref().and_then(|(lease, _)| claims.iter().find(|claim| claim.uid == *lease));
+        let sweep = Sweep {
+            kind,
+            client,
+            lease_namespace: lease.map(|claim| claim.namespace.clone()),
+            is_owner: label == OWNER,
+            selector: format!("{label}={}", if label == OWNER { owner_of(&work.key) } else { &work.key.resource }),
+            proofs,
+        };
+        let kinds: BTreeSet<LeaseKind> = record.lease_kinds.iter().cloned().collect();
+        for of in kinds {
+            let known = match self.kinds.whereabouts(&sweep.client, &of.kind).await {
                 Ok(Some(known)) => known,
                 Ok(None) => continue,
                 Err(error) => return Err(refused(kind, &error)),
             };
-            let found = match self.list(client, record, &known, &selector).await {
-                Ok(found) => found,
-                // What its leases had was removed by their own records; this is for what came late.
-                Err(kube::Error::Api(status)) if status.code == 403 && !must_see => continue,
-                Err(error) => {
-                    if is_missing(&error) {
-                        self.kinds.forget(of);
-                    }
-                    return Err(refused(kind, &error));
-                }
-            };
-            let ours: Vec<_> = found.into_iter().filter(is_made_here).collect();
-            let remaining = ours.len();
-            for object in ours {
-                let (Some(uid), Some(name)) = (object.metadata.uid, object.metadata.name) else { continue };
-                let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-                let deleted = delete(&known.api(client.clone(), namespace), &known, &name, &uid).await;
-                deleted.map_err(|error| refused(kind, &error))?;
+            let mut remaining = 0;
+            let mut places = sweep.places(&of, &known);
+            if places.is_empty() {
+                places = self.known_places(&sweep, &known, &record).await;
+            }
+            for namespace in places {
+                remaining += self.sweep_place(&sweep, &of.kind, &known, namespace.as_deref(), work).await?;
             }
             if remaining > 0 {
                 // Until a list shows none.
-                let why = format!("{remaining} of kind {} are still there", of.kind);
+                let why = format!("{remaining} of kind {} are still there", of.kind.kind);
                 return Err(Answer::Again(Wait { why, ..Wait::after(Duration::from_secs(1)) }));
             }
         }
         Ok(())
+    }
+
+    /// A record of an earlier version does not say where its leases get objects: everywhere, as far as the account may look, or in
+    /// all namespaces that are known of it.
+    async fn known_places(&self, sweep: &Sweep, known: &Known, record: &Record) -> Vec<Option<String>> {
+        let all: Api<DynamicObject> = Api::all_with(sweep.client.clone(), &known.resource);
+        let one = ListParams::default().labels(&sweep.selector).limit(1);
+        if !in_time(all.list_metadata(&one)).await.is_err_and(|error| super::is_forbidden(&error)) {
+            return vec![None];
+        }
+        let named = |made: &Made| match made.kind.kind.as_str() {
+            "Namespace" => Some(made.name.clone()),
+            _ => made.namespace.clone(),
+        };
+        let mut namespaces: BTreeSet<String> = record.objects.iter().filter_map(named).collect();
+        namespaces.insert(record.account.namespace.clone());
+        namespaces.extend(sweep.lease_namespace.clone());
+        namespaces.into_iter().map(Some).collect()
+    }
+
+    /// Asks for the deletion of what is to be swept in one place, which is a namespace, or the whole cluster. Returns how many
+    /// objects it has seen.
+    async fn sweep_place(
+        &self,
+        sweep: &Sweep,
+        of: &Kind,
+        known: &Known,
+        namespace: Option<&str>,
+        work: &Work,
+    ) -> Result<usize, Answer> {
+        let there: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(sweep.client.clone(), namespace, &known.resource),
+            None => Api::all_with(sweep.client.clone(), &known.resource),
+        };
+        let (mut ours, mut unproved) = (0, 0);
+        let mut page = ListParams::default().labels(&sweep.selector).limit(PAGE);
+        loop {
+            let found = match in_time(there.list_metadata(&page)).await {
+                Ok(found) => found,
+                // What the leases of a resource had was removed by their own records, or this was done for each of them: only what
+                // came late would be found, and an account need not be able to list.
+                Err(error) if super::is_forbidden(&error) && !sweep.is_owner => return Ok(ours),
+                Err(error) => return self.not_listed(sweep, of, known, namespace, &error).await.map(|()| ours),
+            };
+            for object in found.items {
+                if !sweep.proofs.is_made_here(&object.metadata, of) {
+                    unproved += 1;
+                    continue;
+                }
+                let (Some(uid), Some(name)) = (object.metadata.uid, object.metadata.name) else { continue };
+                ours += 1;
+                let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+                match delete(&known.api(sweep.client.clone(), namespace), known, &name, &uid).await {
+                    Ok(()) => {}
+                    Err(error) if self.is_gone_with_its_namespace(&error, known, namespace).await => ours -= 1,
+                    Err(error) => return Err(refused(sweep.kind, &error)),
+                }
+            }
+            match found.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => break,
+            }
+        }
+        if unproved > 0 {
+            tracing::warn!(
+                resource = work.key.resource,
+                kind = of.kind,
+                namespace,
+                can_prove = sweep.proofs.can_prove(),
+                "{unproved} objects have the labels of what Drydock makes here, and no proof that it made them; they are left as they are"
+            );
+        }
+        Ok(ours)
+    }
+
+    /// What cannot be listed may be there, unless its namespace takes it along as it goes.
+    async fn not_listed(
+        &self,
+        sweep: &Sweep,
+        of: &Kind,
+        known: &Known,
+        namespace: Option<&str>,
+        error: &kube::Error,
+    ) -> Result<(), Answer> {
+        if is_missing(error) {
+            self.kinds.forget(of);
+        }
+        if let Some(namespace) = namespace
+            && self.is_gone_with_its_namespace(error, known, namespace).await
+        {
+            return Ok(());
+        }
+        let Answer::Failed(mut failed) = refused(sweep.kind, error) else { return Err(refused(sweep.kind, error)) };
+        if super::is_forbidden(error) {
+            let place = match namespace {
+                Some(namespace) => format!("in the namespace {namespace}"),
+                None if known.namespaced => "in all namespaces".to_owned(),
+                None => "in the cluster".to_owned(),
+            };
+            failed.message = format!(
+                "whether there is a {} left {place} cannot be seen: let the service account list them there, or end this with the \
+                 command Forget: {}",
+                of.kind, failed.message
+            );
+        }
+        Err(Answer::Failed(failed))
+    }
+}
+
+/// What is swept, and how.
+struct Sweep {
+    kind: StepKind,
+    client: Client,
+    /// Of a lease that has vanished, as its claim says it.
+    lease_namespace: Option<String>,
+    /// It is for a lease that has vanished: nothing else removes what it had.
+    is_owner: bool,
+    selector: String,
+    proofs: Proofs,
+}
+
+impl Sweep {
+    /// Where to look for objects of a kind: the namespaces in which a lease could get them, or `None` for all. None of these: that
+    /// is not on record.
+    fn places(&self, of: &LeaseKind, known: &Known) -> Vec<Option<String>> {
+        match &of.site {
+            _ if !known.namespaced => vec![None],
+            Some(Site::Namespace(namespace)) => vec![Some(namespace.clone())],
+            Some(Site::OfLease) if self.lease_namespace.is_some() => vec![self.lease_namespace.clone()],
+            Some(Site::OfLease | Site::Anywhere) => vec![None],
+            None => Vec::new(),
+        }
     }
 }
 
@@ -259,12 +366,14 @@ async fn remove_one(
     known: &Known,
     made: &Made,
     key: &EffectKey,
+    proofs: &Proofs,
 ) -> Result<Removal, kube::Error> {
+    let is_of = |found: &DynamicObject| proofs.is_of(&found.metadata, &made.kind, key);
     let uid = match &made.uid {
         Some(uid) => uid.clone(),
-        // It is not on record whether it was made: one of this name is ours only with our labels.
+        // It is not on record whether it was made: one of this name is ours only where that is proved.
         None => match read(api, &made.name).await? {
-            Some(found) if is_of(&found, key) => found.metadata.uid.unwrap_or_default(),
+            Some(found) if is_of(&found) => found.metadata.uid.unwrap_or_default(),
             _ => return Ok(Removal::Gone),
         },
     };
@@ -272,7 +381,7 @@ async fn remove_one(
     match read(api, &made.name).await? {
         Some(found) if found.metadata.uid.as_deref() == Some(&uid) => Ok(Removal::Remains(why_it_remains(&found))),
         // Where two controllers make, the one that is late does so again when what is on record has been removed.
-        Some(found) if is_of(&found, key) => {
+        Some(found) if is_of(&found) => {
             delete(api, known, &made.name, &found.metadata.uid.clone().unwrap_or_default()).await?;
             Ok(Removal::Remains(why_it_remains(&found)))
         }
@@ -282,30 +391,27 @@ async fn remove_one(
 
 /// Asks for the deletion of this object, and of no namesake.
 pub(super) async fn delete(api: &Api<DynamicObject>, known: &Known, name: &str, uid: &str) -> Result<(), kube::Error> {
-    let how = if known.makes_others() { DeleteParams::foreground() } else { DeleteParams::background() };
-    let how = how.preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    let how = known.deletion().preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
     match in_time(api.delete(name, &how)).await {
         Ok(_) => Ok(()),
         // Gone, or another of this name: what was made is there no more. What else a conflict is, the next look shows.
-        Err(error) if is_missing(&error) => Ok(()),
+        Err(kube::Error::Api(status)) if crate::api::is_not_found(&status, name) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Whether an object was made under this key, as its labels say, and the API server's account of who set them.
-pub fn is_of(object: &DynamicObject, key: &EffectKey) -> bool {
-    let labels = object.metadata.labels.as_ref();
-    is_made_here(object)
-        && labels_of(key).iter().all(|(label, value)| labels.and_then(|l| l.get(*label)) == Some(value))
 }
 
 /// What holds an object that is being deleted, as far as it says.
 fn why_it_remains(object: &DynamicObject) -> String {
     let finalizers = object.metadata.finalizers.as_deref().unwrap_or_default();
     let mut why = Vec::new();
-    if !finalizers.is_empty() {
-        why.push(format!("finalizers: {}", finalizers.join(", ")));
+    let (foreground, others): (Vec<_>, Vec<_>) =
+        finalizers.iter().map(String::as_str).partition(|finalizer| *finalizer == "foregroundDeletion");
+    if !others.is_empty() {
+        why.push(format!("finalizers: {}", others.join(", ")));
+    }
+    if !foreground.is_empty() {
+        why.push("what it owns is being deleted".to_owned());
     }
     let conditions = object.data.pointer("/status/conditions").and_then(|c| c.as_array());
     for condition in conditions.into_iter().flatten() {
