@@ -176,12 +176,15 @@ impl Shell {
     /// The door of the index: what it says is dirty is looked at.
     pub fn see<T>(self: &Arc<Self>, change: impl FnOnce(&mut Index, MicroTime) -> T) -> T {
         let now = self.clock.now();
-        let (answer, dirty) = {
+        let (answer, dirty, lost) = {
             let mut index = super::lock(&self.index);
             let answer = change(&mut index, now);
             let dirty: Vec<_> = index.take_dirty().into_iter().map(|key| (index.is_asked(&key), key)).collect();
-            (answer, dirty)
+            (answer, dirty, index.take_lost())
         };
+        for uid in lost {
+            self.drivers.is_over(&uid);
+        }
         for (is_asked, key) in dirty {
             self.trigger(key, is_asked);
         }

@@ -144,6 +144,12 @@ pub trait Driver: Send + Sync {
         futures::future::ready(Moves::default()).boxed()
     }
 
+    /// The Resource or the Lease of this UID is over, by whomever, or gone: nothing is kept or watched for it any more. It may be
+    /// said more than once, and of what the driver has never heard of.
+    fn is_over(&self, uid: &str) {
+        let _ = uid;
+    }
+
     /// How what was built, or activated, is by now; `None` where that is not known.
     fn observe(&self, work: Work) -> BoxFuture<'static, Option<Observed>> {
         let _ = work;
@@ -188,6 +194,11 @@ impl Drivers {
     /// Gives each what it finds around it.
     pub fn attach(&self, attachment: &Attachment) {
         self.drivers.iter().for_each(|driver| driver.attach(attachment.clone()));
+    }
+
+    /// Tells each that an object is over.
+    pub fn is_over(&self, uid: &str) {
+        self.drivers.iter().for_each(|driver| driver.is_over(uid));
     }
 
     /// The driver that a Blueprint names.

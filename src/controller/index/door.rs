@@ -46,6 +46,7 @@ impl Index {
     fn remember(&mut self, meta: &ObjectMeta) {
         if self.gone.insert(uid(meta).to_owned()) {
             self.gone_in_order.push_back(uid(meta).to_owned());
+            self.lost.push(uid(meta).to_owned());
         }
         if self.gone_in_order.len() > REMEMBERED
             && let Some(oldest) = self.gone_in_order.pop_front()

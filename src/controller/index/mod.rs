@@ -93,6 +93,8 @@ pub struct Index {
     /// Resources that did not take a `Reclaim`, as they are now.
     unreclaimable: BTreeSet<ObjectKey>,
     gone: BTreeSet<String>,
+    /// Those that have gone since the last [`Self::take_lost`].
+    lost: Vec<String>,
     gone_in_order: VecDeque<String>,
     /// Every watch has seen its first full list; before, nothing is matched.
     synced: bool,
@@ -217,6 +219,7 @@ impl Index {
             withheld: BTreeSet::new(),
             unreclaimable: BTreeSet::new(),
             gone: BTreeSet::new(),
+            lost: Vec::new(),
             gone_in_order: VecDeque::new(),
             synced: false,
             dirty: Vec::new(),
@@ -227,6 +230,11 @@ impl Index {
     pub fn watching(mut self, watched: WatchedNamespaces) -> Self {
         self.watched = watched;
         self
+    }
+
+    /// The UIDs of the objects that have gone since the last call.
+    pub fn take_lost(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lost)
     }
 
     /// The keys that want a pass since the last call.

@@ -43,6 +43,10 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
             shell.steps.write_off(key);
         }
         let (id, attempt) = (uid(&around.lease.metadata).to_owned(), around.lease.attempt());
+        if over {
+            // Its teardown was done by another controller, or written off.
+            shell.drivers.is_over(&id);
+        }
         // What was begun for an attempt that is over, and ends only now, is nobody's.
         shell.steps.bury(shell, key, |effect| {
             effect.lease.as_ref().is_none_or(|(uid, begun)| *uid != id || over || *begun < attempt)

@@ -99,6 +99,10 @@ async fn rounds(
         if over && super::is_written_off(resource.status.as_ref().map(|s| s.conditions.as_slice())) {
             shell.steps.write_off(key);
         }
+        if over {
+            // Its teardown was done by another controller, or written off.
+            shell.drivers.is_over(uid(&resource.metadata));
+        }
         // What was begun for one that is over, and ends only now, is nobody's.
         shell.steps.bury(shell, key, |effect| over || effect.resource != uid(&resource.metadata));
         let mut asked = ask(&around, &known).await;

@@ -111,17 +111,29 @@ impl Live {
         self.state().changed.entry(owner.to_owned()).or_default().clone()
     }
 
-    /// The owner has no more objects.
-    pub fn leave(&self, owner: &str) {
+    /// The owner has no more objects. A watch that has lost its last owner ends after a while, whether or not anything else happens.
+    pub fn leave(self: &Arc<Self>, owner: &str) {
         let mut state = self.state();
         state.changed.remove(owner);
         let now = Instant::now();
+        let mut lingers = false;
         for watch in state.watches.values_mut() {
             if watch.owners.remove(owner) && watch.owners.is_empty() {
                 watch.unneeded_since = Some(now);
+                lingers = true;
             }
         }
         state.end_unneeded(now);
+        drop(state);
+        if lingers {
+            let live = Arc::downgrade(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGERS).await;
+                if let Some(live) = live.upgrade() {
+                    live.state().end_unneeded(Instant::now());
+                }
+            });
+        }
     }
 
     /// How an object of this owner is, as far as is seen; it is watched from now on.
@@ -297,5 +309,54 @@ fn is_forbidden(error: &watcher::Error) -> bool {
         | WatchFailed(kube::Error::Api(status)) => status.code == 403 || status.code == 404,
         WatchError(status) => status.code == 403,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::objects::record::Made;
+
+    fn made(kind: &str) -> Made {
+        let kind = Kind { api_version: "v1".into(), kind: kind.into() };
+        Made { kind, namespace: None, name: "a".into(), uid: Some("u".into()), fields: None }
+    }
+
+    /// The watches, and for how many owners something is kept.
+    fn counted(live: &Live) -> (usize, usize) {
+        let state = live.state();
+        (state.watches.len(), state.changed.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_ends_when_its_last_owner_has_left_and_nothing_else_happens() {
+        // An API server that never answers.
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, kube::Error>>()
+        });
+        let client = Client::new(silent, "default");
+        let world = (Arc::new(Accounts::new(client.clone())), Arc::new(Kinds::new(client)));
+        let live = Arc::new(Live::new(Arc::new(|_: &str| {})));
+        let account = Account { namespace: "team".into(), name: "builder".into() };
+        for (owner, kind) in [("a", "ConfigMap"), ("b", "ConfigMap"), ("b", "Secret")] {
+            let _ = live.changed(owner);
+            let _ = live.sight(&world, &account, owner, &made(kind));
+        }
+        assert_eq!(counted(&live), (2, 2));
+        live.leave("b");
+        live.leave("b");
+        live.leave("nobody");
+        assert_eq!(counted(&live), (2, 1), "the next environment may need it");
+        tokio::time::sleep(LINGERS + Duration::from_secs(1)).await;
+        assert_eq!(counted(&live), (1, 1), "that of ConfigMaps has an owner still");
+        live.leave("a");
+        // Somebody needs it again before it ends.
+        tokio::time::sleep(LINGERS / 2).await;
+        let _ = live.sight(&world, &account, "c", &made("ConfigMap"));
+        tokio::time::sleep(LINGERS * 2).await;
+        assert_eq!(counted(&live), (1, 0));
+        live.leave("c");
+        tokio::time::sleep(LINGERS + Duration::from_secs(1)).await;
+        assert_eq!(counted(&live), (0, 0));
     }
 }

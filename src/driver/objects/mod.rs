@@ -177,6 +177,12 @@ impl Driver for Objects {
         self.call(|workshop| workshop.remove(StepKind::TearDownResource, work), unattached())
     }
 
+    fn is_over(&self, uid: &str) {
+        if let Some(workshop) = self.workshop.get() {
+            workshop.live.leave(uid);
+        }
+    }
+
     fn observe(&self, work: Work) -> BoxFuture<'static, Option<Observed>> {
         self.call(|workshop| workshop.look_after(work), None)
     }
