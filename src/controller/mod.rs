@@ -22,8 +22,11 @@ mod watches;
 mod writer;
 
 use crate::{
-    driver::{Attachment, Drivers, SecretName},
-    lifecycle::matching::{SharedNamespaces, WatchedNamespaces},
+    driver::{Attachment, Drivers, SecretName, Warn},
+    lifecycle::{
+        EventDraft,
+        matching::{SharedNamespaces, WatchedNamespaces},
+    },
 };
 use clock::{ClockHandle, SystemClock};
 use index::Index;
@@ -160,7 +163,11 @@ async fn control(
         namespace: options.key_secret_namespace.clone().unwrap_or_else(|| default_namespace.clone()),
         name: options.key_secret.clone(),
     };
-    shell.drivers.attach(&Attachment { client: client.clone(), key_secret, wake });
+    let events = shell.events.clone();
+    let warn: Warn = Arc::new(move |about, reason, message| {
+        events.publish("Resource", about, vec![EventDraft::warning(reason, message)]);
+    });
+    shell.drivers.attach(&Attachment { client: client.clone(), key_secret, warn, wake });
     let health = Arc::new(watches::Health::default());
     let standing_by = Arc::new(AtomicBool::new(false));
     let probes = http::Probes { shell: shell.clone(), health: health.clone(), standing_by: standing_by.clone() };

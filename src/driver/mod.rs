@@ -12,6 +12,7 @@ use crate::{
     expression::{self, EvaluatorHandle},
 };
 use futures::{FutureExt as _, future::BoxFuture};
+use kube::api::ObjectMeta;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -38,9 +39,14 @@ pub struct Attachment {
     pub client: kube::Client,
     /// The Secret with the key by which drivers prove what is theirs.
     pub key_secret: SecretName,
+    /// Publishes a Warning Event about a Resource.
+    pub warn: Warn,
     /// Has the Blueprint, Resource or Lease of this UID looked at: something about it has changed in the world.
     pub wake: Arc<dyn Fn(&str) + Send + Sync>,
 }
+
+/// Publishes a Warning Event about the Resource of this metadata: its reason, and a sentence.
+pub type Warn = Arc<dyn Fn(&ObjectMeta, &'static str, String) + Send + Sync>;
 
 /// Which Secret is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,10 @@ pub type Verdict = (Outcome, String);
 /// The words for a `Release` of what is over, the same on a Lease and on a Resource (scenarios.md, 7).
 pub const OVER_ALREADY: &str = "it is over already; nothing is left to release";
 
+/// The words for a `Forget`, the same on a Lease and on a Resource.
+pub const WRITTEN_OFF: &str = "written off without teardown: what is left of it is yours to remove; objects from templates that keep the \
+                               label drydock.dev/owner are removed when their names are needed again, or their Resource ends";
+
 /// The verdict `Applied`.
 pub fn applied(message: impl Into<String>) -> Verdict {
     (Outcome::Applied, message.into())

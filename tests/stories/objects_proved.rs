@@ -3,17 +3,22 @@
 
 use crate::{
     objects::{
-        account_of_namespaces, alone, cluster, env, lease, left, map, namespace, release, until, without_controller,
+        ALL, account_of_namespaces, alone, cluster, env, lease, left, map, may, namespace, noted, notes, release,
+        until, without_controller,
     },
     people::Person,
-    support::{Identity, Sandbox, sandbox::refusal},
-    told::{apply, holds_throughout},
+    support::{Identity, Sandbox, condition, phase, sandbox::refusal},
+    told::{apply, command, holds_throughout, uid, was},
 };
 use kube::{
     Api,
     api::{DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Until a step that has failed a few times is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Of the group for emergencies, for whom no policy counts: as on a cluster that has none.
 async fn breaks_the_glass(sandbox: &Sandbox<'_>) -> Person {
@@ -137,4 +142,44 @@ async fn a_controller_without_a_key_makes_and_removes_what_is_on_record() {
     assert_eq!(left(&things), [""; 0]);
     assert!(controller.log().contains("the Secret with the controller's key cannot be used"), "{}", controller.log());
     holds_throughout(&sandbox).await;
+}
+
+/// What was written off is removed when its name is needed again, and that is told; unless somebody has said that it is no longer
+/// Drydock's.
+#[tokio::test]
+async fn what_was_written_off_does_not_go_without_a_word() {
+    let (sandbox, _controller, things) = alone("proved-forgotten").await;
+    let objects = json!({"templates": [map("${resource.metadata.name}", json!({"who": "${resource.metadata.uid}"}))]});
+    apply(&sandbox, &env(objects, json!({"lease": {"recycle": "Destroy"}}))).await;
+    let written_off = async |name: &str| {
+        apply(&sandbox, &lease(name, json!({}))).await;
+        sandbox.wait_within(AGAIN, &format!("lease/{name}"), "active", |l| phase(l) == "Active").await;
+        let resource = uid(&sandbox.get("resource/env--0").await);
+        may(&sandbox, &[("configmaps", &["create", "get", "list", "watch"]), ("serviceaccounts", &ALL)]).await;
+        release(&sandbox, &format!("lease/{name}")).await;
+        let fails = |r: &DynamicObject| condition(r, "TornDown").1 == "TeardownFailed";
+        sandbox.wait_for("resource/env--0", "failing", fails).await;
+        command(&sandbox, "resource/env--0", json!({"id": "off", "type": "Forget"})).await;
+        let forgotten = |r: &DynamicObject| condition(r, "TornDown") == ("True", "Forgotten") && uid(r) == resource;
+        was(&sandbox, "resource/env--0", "forgotten", forgotten).await;
+        sandbox.wait_gone("resource/env--0").await;
+        may(&sandbox, &[("configmaps", &ALL), ("serviceaccounts", &ALL)]).await;
+        sandbox.get("configmap/env--0").await
+    };
+    let first = written_off("a").await;
+    let second = written_off("b").await;
+    assert_ne!(uid(&first), uid(&second));
+    things.wait_for("the end of what was written off", |s| s.uid == uid(&first) && s.gone).await;
+    noted(&sandbox, "env--0", "LeftoverRemoved", "ConfigMap").await;
+    let said = notes(&sandbox, "env--0", "LeftoverRemoved").await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("by the command Forget") && said[0].contains("drydock.dev/owner"), "{said:?}");
+
+    // Somebody keeps the second.
+    let kept = json!({"metadata": {"labels": {"drydock.dev/owner": null}}});
+    sandbox.patch(Identity::Admin, "configmap/env--0", kept).await;
+    apply(&sandbox, &lease("c", json!({}))).await;
+    let exists = |r: &DynamicObject| r.data["status"]["failure"]["reason"] == "ObjectExists";
+    was(&sandbox, "resource/env--0", "broken", exists).await;
+    assert_eq!(uid(&sandbox.get("configmap/env--0").await), uid(&second));
 }

@@ -468,6 +468,7 @@ impl Workshop {
         if let Some(resource) = resource.filter(|r| is_made_here && is_of_namesake(&found, r))
             && self.accounts.is_there(resource).await.map_err(|error| refused(kind, &error))?
         {
+            self.tell_of_leftover(work, &made.kind, &found.metadata);
             let uid = found.metadata.uid.unwrap_or_default();
             let deleted = super::remove::delete(api, known, &made.name, &uid).await;
             deleted.map_err(|error| refused(kind, &error))?;

@@ -14,7 +14,7 @@ mod remove;
 mod sites;
 mod volumes;
 
-use super::{Attachment, Driver, Trouble, Work};
+use super::{Attachment, Driver, Trouble, Warn, Work};
 use crate::{
     api::{
         Blueprint, Failure,
@@ -25,7 +25,10 @@ use crate::{
 use accounts::Accounts;
 use futures::{FutureExt as _, future::BoxFuture};
 use kinds::{Kind, Kinds, Known};
-use kube::{Api, Client, api::DynamicObject};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, ObjectMeta},
+};
 use live::Live;
 use plan::Plan;
 use proof::Prover;
@@ -63,6 +66,7 @@ struct Workshop {
     kinds: Arc<Kinds>,
     prover: Prover,
     live: Arc<Live>,
+    warn: Warn,
     wake: Arc<dyn Fn(&str) + Send + Sync>,
     /// By the UID of the Blueprint.
     plans: Mutex<Plans>,
@@ -107,7 +111,7 @@ impl Driver for Objects {
         NAME
     }
 
-    fn attach(&self, Attachment { client, key_secret, wake }: Attachment) {
+    fn attach(&self, Attachment { client, key_secret, warn, wake }: Attachment) {
         // The first controller that it is attached to is its own.
         let _ = self.workshop.set(Arc::new(Workshop {
             evaluator: self.evaluator.clone(),
@@ -115,6 +119,7 @@ impl Driver for Objects {
             kinds: Arc::new(Kinds::new(client.clone())),
             prover: Prover::new(client, key_secret),
             live: Arc::new(Live::new(wake.clone())),
+            warn,
             wake,
             plans: Mutex::default(),
             slow: Mutex::default(),
@@ -274,6 +279,24 @@ impl Workshop {
         slow.insert(uid.clone(), (blueprint.metadata.generation, message));
         drop(slow);
         (self.wake)(&uid);
+    }
+
+    /// Tells, once for each, that something is removed that was left of what is over: its teardown was written off by the command
+    /// Forget, or it was created late. Nothing of Drydock's goes without a word.
+    fn tell_of_leftover(&self, work: &Work, kind: &Kind, left: &ObjectMeta) {
+        let Some(resource) = &work.resource else { return };
+        let uid = left.uid.clone().unwrap_or_default();
+        let name = left.name.clone().unwrap_or_default();
+        let made = Made { kind: kind.clone(), namespace: left.namespace.clone(), name, uid: Some(uid), fields: None };
+        if self.is_news(&made, Some("it is left over")) {
+            let message = format!(
+                "{} was left of what Drydock has ended here before, by the command Forget or by a request that came late: it is \
+                 removed now; to keep such an object, take the label {} off it",
+                made.told(),
+                plan::OWNER
+            );
+            (self.warn)(&resource.metadata, "LeftoverRemoved", message);
+        }
     }
 
     /// Whether this was not told yet of this object.

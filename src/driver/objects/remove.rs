@@ -274,6 +274,9 @@ impl Workshop {
                     unproved += 1;
                     continue;
                 }
+                if !sweep.is_owner {
+                    self.tell_of_leftover(work, of, &object.metadata);
+                }
                 let (Some(uid), Some(name)) = (object.metadata.uid, object.metadata.name) else { continue };
                 ours += 1;
                 let namespace = object.metadata.namespace.as_deref().unwrap_or_default();

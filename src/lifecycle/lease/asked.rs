@@ -218,7 +218,7 @@ impl Pass<'_> {
         let by = command.issued_by.as_deref().unwrap_or("somebody unknown");
         self.end_hold();
         self.destroyed("Forgotten", &format!("written off without teardown by {by}"));
-        applied("written off without teardown: what is left of it is yours to remove")
+        applied(commands::WRITTEN_OFF)
     }
 }
 

@@ -102,6 +102,6 @@ impl Pass<'_> {
         }
         self.next.claims.clear();
         self.destroyed("Forgotten", &format!("written off without teardown by {by}"));
-        applied("written off without teardown: what is left of it is yours to remove")
+        applied(commands::WRITTEN_OFF)
     }
 }
