@@ -4,6 +4,7 @@ use super::{
     connection::{MANAGER, ask},
     error::Error,
     queued::Queued,
+    tolerance::Tolerance,
 };
 use crate::api::Command;
 use kube::{
@@ -29,12 +30,14 @@ pub(super) enum Appended {
     Destroyed,
 }
 
-/// Appends `command` to the queue of `name`; `uid` says which object of that name is meant, where it is known.
+/// Appends `command` to the queue of `name`; `uid` says which object of that name is meant, where it is known; `tolerance`, what is
+/// waited out beyond a few attempts.
 pub(super) async fn append<K: Queued>(
     api: &Api<K>,
     name: &str,
     uid: Option<&str>,
     command: &Command,
+    mut tolerance: Tolerance,
 ) -> Result<Appended, Error> {
     let tried = format!("{}/{name}", K::WORD);
     let mut uid = uid.map(str::to_owned);
@@ -45,6 +48,10 @@ pub(super) async fn append<K: Queued>(
                 tracing::debug!(%error, attempt, "reading the object and appending again");
                 attempt += 1;
                 tokio::time::sleep(Duration::from_millis(25 << attempt)).await;
+            }
+            Err(error) if tolerance.forgives(&error) => {
+                tracing::debug!(%error, "the API server restarts: asking again");
+                Tolerance::pause().await;
             }
             ended => return ended,
         }

@@ -124,6 +124,20 @@ impl Error {
         match self {
             Self::Unreachable { source, .. } => matches!(source, kube::Error::Service(_) | kube::Error::HyperError(_)),
             Self::NoAnswer { .. } => true,
+            // Something behind it does not answer, or it has too much to do.
+            Self::Refused { status, .. } => status.code >= 500 || status.code == 429,
+            _ => false,
+        }
+    }
+
+    /// Whether an API server says so that has just started, and knows neither users nor their rights nor our kinds yet. Others say
+    /// so, too: to whom nothing was answered yet, it is the answer.
+    pub(super) fn is_of_a_start(&self) -> bool {
+        let Self::Refused { status, .. } = self else { return false };
+        match status.code {
+            401 => true,
+            403 => !status.message.contains("exceeded quota"),
+            404 => status.details.as_ref().is_none_or(|details| details.name.is_empty()),
             _ => false,
         }
     }

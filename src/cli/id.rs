@@ -20,6 +20,13 @@ pub(super) fn lease_name() -> Result<String, Error> {
     unique("drydock-", 8)
 }
 
+/// A number that others are not likely to have, to be spread by.
+pub(super) fn random_byte() -> Result<u8, Error> {
+    let mut bytes = [0; 1];
+    getrandom::fill(&mut bytes).map_err(Error::Random)?;
+    Ok(bytes[0])
+}
+
 fn unique(prefix: &str, length: usize) -> Result<String, Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(Error::Random)?;

@@ -2,20 +2,26 @@
 //!
 //! Whoever runs it in a pipeline relies on one thing: where it does not exit with 0, nothing that it asked for stays leased.
 
+mod give_way;
 #[cfg(test)]
 mod lost;
 
+use self::give_way::{GaveWay, give_way, with_the_rest_of_their_time};
 use super::{
-    Connection, Exit,
+    Connection,
+    Exit,
     append::{Appended, append},
-    await_active::await_active,
+    await_active::{Limit, Waited, await_active},
     connection::{MANAGER, ask},
     error::Error,
     id,
-    interrupt::Interrupts,
+    interrupt::{Interrupt, Interrupts},
     print,
     queued::Queued as _,
     selector,
+    // The annotation marks a lease with the request that made it: a create whose answer was lost is tried again, and finds its own.
+    together::{REQUEST, Together},
+    tolerance::Tolerance,
     until::Until,
 };
 use crate::api::{Command, CommandType, Duration, Lease, LeaseSpec, Selector, lease::BlueprintName};
@@ -25,9 +31,7 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time};
-
-/// Marks a lease with the request that made it: a create whose answer was lost is tried again, and finds its own.
-const REQUEST: &str = "drydock.dev/request";
+use tokio::time::Instant;
 
 /// Says who made a lease. An admission policy writes it; before Kubernetes 1.36 there is none, and where policies.ownerOnly asks for
 /// it, it is for the maker to say.
@@ -81,11 +85,12 @@ pub struct Args {
     #[arg(long = "parameter", short = 'p', value_name = "KEY=VALUE", value_parser = parameter)]
     parameters: Vec<(String, String)>,
 
-    /// So many leases; with a name they are NAME-1, NAME-2 and so on
+    /// So many leases; with a name they are NAME-1, NAME-2 and so on. With --wait it is all of them or none: where two requests each
+    /// hold a part of what both need, the one that comes later gives its part back and asks again
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     count: u16,
 
-    /// Wait until all are active, and tell what happens meanwhile; ^C before that releases them
+    /// Wait until all are active, and tell what happens meanwhile; ^C, SIGTERM or SIGHUP before that releases them
     #[arg(long)]
     wait: bool,
 
@@ -113,14 +118,15 @@ enum Format {
 pub async fn run(args: Args) -> Result<Exit, Error> {
     #[expect(clippy::disallowed_methods, reason = "a verb runs once, at the time that the user's machine shows")]
     let now = Timestamp::now();
-    let wanted = args.leases(now)?;
+    let request = id::request()?;
+    let wanted = args.leases(now, &request)?;
     let api = args.connection.open().await?.api::<Lease>();
     let mut interrupts = Interrupts::listen()?;
     let mut made = vec![];
-    let ended = serve(&args, &api, wanted, &mut made, &mut interrupts).await;
+    let ended = serve(&args, &api, wanted, Together::new(request), &mut made, &mut interrupts).await;
     let reason = match ended {
         Ok(Exit::Done) => return ended,
-        Ok(Exit::Interrupted) => "interrupted before it was active",
+        Ok(Exit::Interrupted(_)) => "interrupted before it was active",
         _ => "given up before it was of use",
     };
     take_back(&api, &made, reason, &mut interrupts).await?;
@@ -131,30 +137,16 @@ async fn serve(
     args: &Args,
     api: &Api<Lease>,
     wanted: Vec<Lease>,
+    together: Together,
     made: &mut Vec<Lease>,
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Error> {
-    for lease in wanted {
-        match interrupts.outlast(create(api, &lease)).await {
-            Some(Ok(created)) => made.push(created),
-            Some(Err(error)) => {
-                // Nothing is known of a create whose answers are all lost: what came of it is taken back with the others.
-                if error.is_passing() {
-                    made.extend(interrupts.outlast(find_own(api, &lease)).await.flatten());
-                }
-                return Err(error.within::<Lease>(lease.name(), api.namespace().unwrap_or_default()));
-            }
-            None => print::tell(&format!("error: lease/{}: no answer yet; it may come to be", lease.name())),
-        }
-        if interrupts.heard() {
-            return Ok(Exit::Interrupted);
-        }
-        if args.output == Format::Name {
-            print::out(lease.name())?;
-        }
+    let names = if args.output == Format::Name { Names::Print } else { Names::Keep };
+    if let Some(signal) = create_all(api, &wanted, names, made, interrupts).await? {
+        return Ok(Exit::Interrupted(signal));
     }
     if args.wait {
-        match await_active(api, made, args.wait_timeout, interrupts).await? {
+        match await_all(api, &wanted, Limit::of(args.wait_timeout), made, interrupts, together).await? {
             Exit::Done => {}
             other => return Ok(other),
         }
@@ -167,8 +159,82 @@ async fn serve(
     Ok(Exit::Done)
 }
 
+/// Waits until all are active; gives them back and makes them again where another request is to be served first.
+async fn await_all(
+    api: &Api<Lease>,
+    wanted: &[Lease],
+    limit: Limit,
+    made: &mut Vec<Lease>,
+    interrupts: &mut Interrupts,
+    mut together: Together,
+) -> Result<Exit, Error> {
+    let begin = Instant::now();
+    loop {
+        if let Waited::Ended(exit) = await_active(api, made, limit, &mut together, interrupts).await? {
+            return Ok(exit);
+        }
+        let Some(again) = with_the_rest_of_their_time(wanted, begin.elapsed()) else {
+            together.keep();
+            continue;
+        };
+        match give_way(api, made, limit, interrupts).await? {
+            GaveWay::Done => {}
+            GaveWay::MayNot => {
+                together.keep();
+                continue;
+            }
+            GaveWay::Ended(exit) => return Ok(exit),
+        }
+        made.clear();
+        if let Some(signal) = create_all(api, &again, Names::Keep, made, interrupts).await? {
+            return Ok(Exit::Interrupted(signal));
+        }
+    }
+}
+
+/// Whether names go to standard output as they are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    Print,
+    Keep,
+}
+
+/// Creates all of them, unless a signal comes.
+async fn create_all(
+    api: &Api<Lease>,
+    wanted: &[Lease],
+    names: Names,
+    made: &mut Vec<Lease>,
+    interrupts: &mut Interrupts,
+) -> Result<Option<Interrupt>, Error> {
+    let mut tolerance = Tolerance::None;
+    for lease in wanted {
+        match interrupts.outlast(create(api, lease, &mut tolerance)).await {
+            Some(Ok(created)) => {
+                made.push(created);
+                tolerance.answered();
+            }
+            Some(Err(error)) => {
+                // Nothing is known of a create whose answers are all lost: what came of it is taken back with the others.
+                if error.is_passing() {
+                    made.extend(interrupts.outlast(find_own(api, lease, tolerance)).await.flatten());
+                }
+                return Err(error.within::<Lease>(lease.name(), api.namespace().unwrap_or_default()));
+            }
+            None => print::tell(&format!("error: lease/{}: no answer yet; it may come to be", lease.name())),
+        }
+        if let Some(signal) = interrupts.heard() {
+            return Ok(Some(signal));
+        }
+        if names == Names::Print {
+            print::out(lease.name())?;
+        }
+    }
+    Ok(None)
+}
+
 /// Creates the lease; or finds that it was created, and only the answer was lost.
-async fn create(api: &Api<Lease>, lease: &Lease) -> Result<Lease, Error> {
+async fn create(api: &Api<Lease>, lease: &Lease, tolerance: &mut Tolerance) -> Result<Lease, Error> {
     let tried = format!("lease/{}", lease.name());
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let mut lease = lease.clone();
@@ -198,13 +264,17 @@ async fn create(api: &Api<Lease>, lease: &Lease) -> Result<Lease, Error> {
                 attempt += 1;
                 tokio::time::sleep(time::Duration::from_millis(100 << attempt)).await;
             }
+            Err(error) if tolerance.forgives(&error) => {
+                tracing::debug!(%error, "the API server restarts: creating it again");
+                Tolerance::pause().await;
+            }
             answered => return answered,
         }
     }
 }
 
 /// What a create has made whose answers were all lost; or it is said that nobody knows.
-async fn find_own(api: &Api<Lease>, lease: &Lease) -> Option<Lease> {
+async fn find_own(api: &Api<Lease>, lease: &Lease, mut tolerance: Tolerance) -> Option<Lease> {
     let name = lease.name();
     let tried = format!("lease/{name}");
     let mut attempt = 0;
@@ -216,6 +286,7 @@ async fn find_own(api: &Api<Lease>, lease: &Lease) -> Option<Lease> {
                 attempt += 1;
                 tokio::time::sleep(time::Duration::from_millis(100 << attempt)).await;
             }
+            Err(error) if tolerance.forgives(&error) => Tolerance::pause().await,
             Err(_) => {
                 let remedy = format!("see to it with `drydock release-lease {name}`");
                 print::tell(&format!("error: {tried}: it may have been created, and nobody could be asked; {remedy}"));
@@ -255,7 +326,7 @@ async fn take_back(api: &Api<Lease>, made: &[Lease], reason: &str, interrupts: &
     let left: Vec<&Lease> = made.iter().filter(|lease| !lease.is_over()).collect();
     let releases = stream::iter(&left).for_each_concurrent(8, |lease| async move {
         let name = lease.name();
-        match append(api, name, Some(lease.uid()), command).await {
+        match append(api, name, Some(lease.uid()), command, Tolerance::proven()).await {
             Ok(Appended::Queued { .. }) => print::tell(&format!("lease/{name}: Release appended: {reason}")),
             Ok(Appended::Destroyed) => {}
             Err(error) if error.is_gone(name) => {}
@@ -286,9 +357,9 @@ fn objects(leases: &[Lease]) -> Result<Value, Error> {
 
 impl Args {
     /// The leases to create.
-    fn leases(&self, now: Timestamp) -> Result<Vec<Lease>, Error> {
+    fn leases(&self, now: Timestamp, request: &str) -> Result<Vec<Lease>, Error> {
         let spec = self.spec(now)?;
-        let request = BTreeMap::from([(REQUEST.to_owned(), id::request()?)]);
+        let request = BTreeMap::from([(REQUEST.to_owned(), request.to_owned())]);
         let base = match self.name.as_ref().or(self.name_flag.as_ref()) {
             Some(name) => name.clone(),
             None => id::lease_name()?,
@@ -297,6 +368,7 @@ impl Args {
         let lease = |name: String| {
             let mut lease = Lease::new(&name, spec.clone());
             lease.metadata.annotations = Some(request.clone());
+            lease.metadata.labels = (self.count > 1).then(|| request.clone());
             lease
         };
         Ok(names.map(lease).collect())
@@ -354,7 +426,7 @@ mod tests {
     fn leases(flags: &[&str]) -> Result<Vec<Lease>, String> {
         let words = ["lease", "--type", "host"].iter().chain(flags);
         let verb = Verb::try_parse_from(words).map_err(|error| error.to_string())?;
-        verb.args.leases("2026-11-23T10:00:00Z".parse().unwrap()).map_err(|error| error.to_string())
+        verb.args.leases("2026-11-23T10:00:00Z".parse().unwrap(), "r").map_err(|error| error.to_string())
     }
 
     #[test]

@@ -21,10 +21,13 @@ mod release;
 mod selector;
 mod send;
 mod story;
+mod together;
+mod tolerance;
 mod until;
 
 pub use connection::Connection;
 pub use error::Error;
+pub use interrupt::Interrupt;
 
 use std::process::ExitCode;
 
@@ -36,7 +39,7 @@ pub enum Exit {
     /// It has not; standard error says why.
     Failed,
     /// A signal ended it, and what it had begun was taken back.
-    Interrupted,
+    Interrupted(Interrupt),
 }
 
 impl From<Exit> for ExitCode {
@@ -44,7 +47,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Done => Self::SUCCESS,
             Exit::Failed => Self::FAILURE,
-            Exit::Interrupted => Self::from(130), // 128 + SIGINT, as shells have it
+            Exit::Interrupted(signal) => Self::from(signal.exit_code()),
         }
     }
 }

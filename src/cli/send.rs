@@ -7,6 +7,7 @@ use super::{
     follow::{Follower, Sight},
     print,
     queued::Queued,
+    tolerance::Tolerance,
 };
 use crate::api::{Command, CommandType, Duration, LedgerEntry, Outcome};
 use futures::{StreamExt as _, stream};
@@ -75,7 +76,7 @@ pub(super) async fn send<K: Queued>(
     let mut waiting = BTreeMap::new();
     let mut appending = stream::iter(targets)
         .map(|target| async move {
-            let appended = append(api, &target.name, target.uid.as_deref(), command).await;
+            let appended = append(api, &target.name, target.uid.as_deref(), command, Tolerance::None).await;
             (target, appended)
         })
         .buffered(AT_ONCE);
@@ -112,7 +113,7 @@ async fn await_outcomes<K: Queued>(
     exit: &mut Exit,
 ) -> Result<(), Error> {
     let end = patience.limit().and_then(|limit| Instant::now().checked_add(limit.to_std()));
-    let mut follower = Follower::new(api.clone(), waiting.clone());
+    let mut follower = Follower::new(api, waiting.clone());
     // What was told last of each that is still waited for.
     let mut waiting: BTreeMap<String, Option<String>> = waiting.into_keys().map(|name| (name, None)).collect();
     while !waiting.is_empty() {
@@ -142,6 +143,7 @@ async fn await_outcomes<K: Queued>(
             }
             (Some(_), verdict) => {
                 waiting.remove(name);
+                follower.leave(name);
                 report::<K>(name, verdict, exit)?;
             }
         }

@@ -24,6 +24,8 @@ mod blueprints_that_go;
 mod ci_pipelines;
 mod ci_runs;
 mod ci_with_lease;
+mod cli_at_its_end;
+mod cli_together;
 mod edits_of_an_end;
 mod election;
 mod events;

@@ -19,21 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a verb said, and its exit code.
 #[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Said {
     /// The lines of standard output. Fails where it did not exit with 0.
-    fn done(&self) -> Vec<&str> {
+    pub fn done(&self) -> Vec<&str> {
         assert_eq!(self.code, 0, "{self:?}");
         self.out.lines().collect()
     }
 
     /// Fails where it did not exit with this code, or did not say this on standard error.
-    fn failed(&self, code: i32, words: &[&str]) {
+    pub fn failed(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
         for word in words {
             assert!(self.err.contains(word), "it did not say {word:?}: {self:?}");
@@ -42,15 +42,20 @@ impl Said {
 }
 
 /// A verb that runs, without a terminal.
-struct Running {
+pub struct Running {
     child: Child,
     lines: Lines<BufReader<ChildStderr>>,
     err: String,
 }
 
 impl Running {
-    fn start(sandbox: &Sandbox<'_>, who: Identity, arguments: &[&str]) -> Running {
-        let mut child = Command::new(binary())
+    pub fn start(sandbox: &Sandbox<'_>, who: Identity, arguments: &[&str]) -> Running {
+        Running::start_by(Command::new(binary()), sandbox, who, arguments)
+    }
+
+    /// The same by a program that runs it.
+    pub fn start_by(mut command: Command, sandbox: &Sandbox<'_>, who: Identity, arguments: &[&str]) -> Running {
+        let mut child = command
             .args(arguments)
             .args(["--namespace", sandbox.namespace()])
             .env("KUBECONFIG", sandbox.plane().kubeconfig(who))
@@ -66,7 +71,7 @@ impl Running {
     }
 
     /// Waits until it says this on standard error.
-    async fn says(&mut self, words: &str) {
+    pub async fn says(&mut self, words: &str) {
         let read = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 self.err += &format!("{line}\n");
@@ -82,13 +87,18 @@ impl Running {
 
     /// Sends what ^C sends.
     fn interrupt(&self) {
+        self.signal("INT");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("it runs").to_string();
-        let sent = std::process::Command::new("kill").args(["-s", "INT", &pid]).status();
+        let sent = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
         assert!(sent.is_ok_and(|status| status.success()));
     }
 
     /// Waits until it has ended.
-    async fn end(mut self) -> Said {
+    pub async fn end(mut self) -> Said {
         let mut out = String::new();
         let read = async {
             let mut stdout = self.child.stdout.take().unwrap();
@@ -108,12 +118,12 @@ impl Running {
 }
 
 /// Runs a verb as Alice, to its end.
-async fn drydock(sandbox: &Sandbox<'_>, arguments: &[&str]) -> Said {
+pub async fn drydock(sandbox: &Sandbox<'_>, arguments: &[&str]) -> Said {
     Running::start(sandbox, Identity::Alice, arguments).end().await
 }
 
 /// A pool of so many hosts, with this policy for its leases, where Alice may lease.
-async fn alices(sandbox: &Sandbox<'_>, count: usize, policy: Value) {
+pub async fn alices(sandbox: &Sandbox<'_>, count: usize, policy: Value) {
     sandbox.grant(Identity::Alice, Rights::Edit).await;
     apply(sandbox, &hosts(count, json!({"lease": policy}))).await;
 }

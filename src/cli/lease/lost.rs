@@ -72,7 +72,7 @@ async fn a_create_finds_its_own_through_whatever_passes() {
         (anothers(), &[Answered, Lost, Answered, Answered], Err(false)),
         (None, &[], Err(true)),
     ] {
-        let made = create(&server(there, fates), &lease("mine")).await;
+        let made = create(&server(there, fates), &lease("mine"), &mut Tolerance::None).await;
         let made = made.map(|made| assert_eq!(made.name(), "x")).map_err(|error| error.is_passing());
         assert_eq!(made, expected, "{fates:?}");
     }
@@ -88,6 +88,10 @@ async fn what_was_created_though_nobody_answered_is_found_to_be_taken_back() {
         (anothers(), &[Answered], false),
         (None, &[Answered], false),
     ] {
-        assert_eq!(find_own(&server(there, fates), &lease("mine")).await.is_some(), found, "{fates:?}");
+        assert_eq!(
+            find_own(&server(there, fates), &lease("mine"), Tolerance::None).await.is_some(),
+            found,
+            "{fates:?}"
+        );
     }
 }
