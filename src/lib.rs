@@ -7,6 +7,7 @@ pub mod deliberate;
 
 pub mod api;
 pub mod cli;
+pub mod cluster;
 pub mod controller;
 pub mod driver;
 pub mod expression;

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// The rooms, and whom each of them may know. The files beside them, `main.rs` and `lib.rs`, know all.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("api", &[]),
+    ("cluster", &[]),
     ("expression", &[]),
     ("lifecycle", &["api"]),
     ("driver", &["api", "expression"]),
-    ("controller", &["api", "expression", "lifecycle", "driver"]),
-    ("cli", &["api"]),
+    ("controller", &["api", "cluster", "expression", "lifecycle", "driver"]),
+    ("cli", &["api", "cluster"]),
     ("console", &["api"]),
 ];
 

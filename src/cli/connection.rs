@@ -1,6 +1,7 @@
 //! Which cluster a verb talks to, and in which namespace: the flags that kubectl has.
 
 use super::error::Error;
+use crate::cluster;
 use clap::builder::NonEmptyStringValueParser;
 use kube::{
     Api, Client, Config, Resource,
@@ -57,16 +58,16 @@ impl Connection {
                     Error::Kubeconfig { origin, remedy: "give a file that kubectl can use", source }
                 };
                 let read = Kubeconfig::read_from(path).map_err(wrong)?;
-                Config::from_custom_kubeconfig(read, &options).await.map_err(wrong)
+                cluster::of_kubeconfig(read, &options).await.map_err(wrong)
             }
             (None, Some(context)) => {
                 let wrong = |source| {
                     let origin = format!("--context {context}");
                     Error::Kubeconfig { origin, remedy: "see `kubectl config get-contexts`", source }
                 };
-                Config::from_kubeconfig(&options).await.map_err(wrong)
+                cluster::of_kubeconfig(Kubeconfig::read().map_err(wrong)?, &options).await.map_err(wrong)
             }
-            (None, None) => Config::infer().await.map_err(Error::NoCluster),
+            (None, None) => cluster::infer().await.map_err(Error::NoCluster),
         }
     }
 }

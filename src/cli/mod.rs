@@ -1,5 +1,6 @@
 //! The client verbs, one file each: what users and pipelines do to leases and resources. They create leases, append
-//! commands and watch what comes of them; they never write a status. Imports nothing of ours but `api`.
+//! commands and watch what comes of them; they never write a status. Imports nothing of ours but `api`
+//! and `cluster`.
 
 pub mod crds;
 pub mod expires;

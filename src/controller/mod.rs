@@ -91,7 +91,7 @@ pub async fn run_with(
     clock: ClockHandle,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    run_on(kube::Config::infer().await?, options, drivers, clock, stop).await
+    run_on(crate::cluster::infer().await?, options, drivers, clock, stop).await
 }
 
 /// Runs the controller on a given API server, with whatever credentials the configuration has.

@@ -19,6 +19,7 @@ mod told;
 
 mod activation;
 mod as_kubectl_sees_it;
+mod behind_a_proxy;
 mod blueprints_side_by_side;
 mod blueprints_that_go;
 mod ci_pipelines;
