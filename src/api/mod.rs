@@ -8,6 +8,7 @@ pub mod command;
 pub mod common;
 pub mod crds;
 pub mod lease;
+pub mod readable;
 pub mod resource;
 mod schema;
 pub mod step;
@@ -18,6 +19,7 @@ pub use blueprint::{Blueprint, BlueprintSpec, BlueprintStatus};
 pub use command::{Command, CommandType, LedgerEntry, Outcome};
 pub use common::{Condition, Deadline, DeadlineName, Failure, Interface, SecretRef, Selector, Wish};
 pub use lease::{Lease, LeasePhase, LeaseSpec, LeaseStatus};
+pub use readable::{Readable, Unreadable};
 pub use resource::{Claim, Resource, ResourcePhase, ResourceSpec, ResourceStatus};
 pub use time::{Duration, MicroTime};
 

@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Of a policy, what is not so where it is missing. A policy takes effect by the binding of its name.
 type Missing = (&'static str, &'static str);
 
-const VALIDATING: [Missing; 7] = [
+const VALIDATING: [Missing; 8] = [
     ("drydock-one-writer", "that only the controller writes status and creates Resources"),
     ("drydock-teardown", "that nobody else takes the finalizer off before a teardown is done"),
     ("drydock-commands", "that nobody appends a command in another's name, or Forget without the right to"),
@@ -25,6 +25,7 @@ const VALIDATING: [Missing; 7] = [
     ("drydock-service-account", "that who writes a Blueprint may act as the service account in it"),
     ("drydock-labels", "that nobody puts Drydock's labels on what Drydock has not made"),
     ("drydock-templates", "that templates leave Drydock's own labels alone"),
+    ("drydock-templates-depth", "that templates are not nested deeper than they can be read"),
 ];
 
 const MUTATING: [Missing; 2] = [

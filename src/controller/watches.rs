@@ -1,14 +1,24 @@
 //! One watch for each kind and namespace; what it sees goes through the door of the index. What a watch waits for, and when
 //! it was last seen to work, is told to the probes.
 
-use super::{clock, index::Index, key::ObjectKey, shell::Shell, writer::in_time};
-use crate::api::{Blueprint, Lease, MicroTime, Resource};
+use super::{
+    clock,
+    index::Index,
+    key::{Key, ObjectKey},
+    passes::unreadable,
+    shell::Shell,
+    writer::in_time,
+};
+use crate::{
+    api::{Blueprint, Lease, MicroTime, Readable, Resource, Unreadable, readable::Assemble},
+    lifecycle::EventDraft,
+};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
     api::ListParams,
-    core::{DeserializeGuard, NamespaceResourceScope},
+    core::NamespaceResourceScope,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
@@ -77,21 +87,26 @@ impl Health {
 }
 
 /// What the index does with the objects of one kind.
-trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'static + kube::Resource<DynamicType = ()> {
+trait Watched: Assemble + Clone + Debug + Send + Sync + 'static + kube::Resource<DynamicType = ()> {
     fn see(index: &mut Index, object: Self, now: MicroTime);
     fn lose(index: &mut Index, meta: &kube::api::ObjectMeta, now: MicroTime);
+    /// The key that a version which cannot be read is kept under.
+    fn key(object: ObjectKey) -> Option<Key>;
     /// All that is known, each with its UID.
     fn known(index: &Index) -> BTreeMap<ObjectKey, String>;
 }
 
 macro_rules! watched {
-    ($kind:ty, $see:ident, $lose:ident, $known:ident) => {
+    ($kind:ident, $see:ident, $lose:ident, $known:ident) => {
         impl Watched for $kind {
             fn see(index: &mut Index, object: Self, now: MicroTime) {
                 index.$see(object, now);
             }
             fn lose(index: &mut Index, meta: &kube::api::ObjectMeta, now: MicroTime) {
                 index.$lose(meta, now);
+            }
+            fn key(object: ObjectKey) -> Option<Key> {
+                Some(Key::$kind(object))
             }
             fn known(index: &Index) -> BTreeMap<ObjectKey, String> {
                 index.$known()
@@ -111,6 +126,9 @@ impl Watched for Namespace {
     fn lose(index: &mut Index, meta: &kube::api::ObjectMeta, now: MicroTime) {
         index.see_namespace(meta.name.as_deref().unwrap_or_default(), None, now);
     }
+    fn key(_: ObjectKey) -> Option<Key> {
+        None
+    }
     fn known(index: &Index) -> BTreeMap<ObjectKey, String> {
         index.known_namespaces()
     }
@@ -129,14 +147,14 @@ pub fn all(shell: &Arc<Shell>, health: &Arc<Health>) -> Vec<futures::future::Box
         watches.push(watch(shell, health, api::<Resource>(shell, scope), scope).boxed());
         watches.push(watch(shell, health, api::<Blueprint>(shell, scope), scope).boxed());
     }
-    watches.push(watch(shell, health, Api::<DeserializeGuard<Namespace>>::all(shell.client.clone()), None).boxed());
+    watches.push(watch(shell, health, Api::<Readable<Namespace>>::all(shell.client.clone()), None).boxed());
     watches
 }
 
-fn api<K>(shell: &Shell, namespace: Option<&str>) -> Api<DeserializeGuard<K>>
+fn api<K>(shell: &Shell, namespace: Option<&str>) -> Api<Readable<K>>
 where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    DeserializeGuard<K>: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    Readable<K>: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
     match namespace {
         Some(namespace) => Api::namespaced(shell.client.clone(), namespace),
@@ -147,11 +165,11 @@ where
 fn watch<K: Watched>(
     shell: &Arc<Shell>,
     health: &Arc<Health>,
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Readable<K>>,
     scope: Option<&str>,
 ) -> impl Future<Output = ()> + Send + 'static
 where
-    DeserializeGuard<K>: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+    Readable<K>: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
 {
     let (shell, health) = (shell.clone(), health.clone());
     let kind = K::plural(&()).into_owned();
@@ -234,9 +252,9 @@ where
                     unlisted.remove(&key);
                     match object.0 {
                         Ok(object) => shell.see(|index, now| K::see(index, object, now)),
-                        Err(error) => {
+                        Err(unread) => {
                             shell.metrics.malformed(&kind);
-                            tracing::warn!(object = %key, kind, "it cannot be read, and is left alone: {error}");
+                            note_unreadable::<K>(&shell, key, unread);
                         }
                     }
                 }
@@ -256,6 +274,19 @@ where
                 }
             }
         }
+    }
+}
+
+/// Keeps an object that cannot be read as one that is there, and says so once for each version of it.
+fn note_unreadable<K: Watched>(shell: &Arc<Shell>, key: ObjectKey, unread: Box<Unreadable>) {
+    let kind = K::kind(&());
+    let Some(key) = K::key(key.clone()) else {
+        tracing::warn!(object = %key, %kind, "the object cannot be read, and is skipped: {unread}");
+        return;
+    };
+    if let Some(new) = shell.see(|index, _| index.see_unreadable(key, unread)) {
+        let warning = EventDraft::warning(unreadable::REASON, unreadable::message(&kind, &new));
+        shell.events.publish(&kind, &new.metadata, vec![warning]);
     }
 }
 

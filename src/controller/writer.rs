@@ -3,16 +3,17 @@
 
 use super::{fair_queue::FairQueue, key::Key, metrics::Metrics};
 use crate::{
-    api::{Command, FINALIZER, Resource},
+    api::{Blueprint, Command, Condition, FINALIZER, Resource, readable::Assemble},
     lifecycle::{MetadataChange, Urgency},
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, GetParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
     core::NamespaceResourceScope,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt::Debug, sync::Arc, sync::Mutex, time::Duration};
+use serde_json::value::{RawValue, to_raw_value};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc, sync::Mutex, time::Duration};
 use tokio::sync::oneshot;
 
 /// How many writes are under way at once: the API server is saturated by eight (shell-facts.md, 1.3).
@@ -24,6 +25,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Objects of the three kinds, as the writer takes them.
 pub trait Ours:
     kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Assemble
     + Clone
     + Debug
     + Serialize
@@ -36,6 +38,7 @@ pub trait Ours:
 
 impl<K> Ours for K where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Assemble
         + Clone
         + Debug
         + Serialize
@@ -218,16 +221,64 @@ impl Writer {
     /// what a PATCH has let go the server removes by name, in a step of its own, and where another has done the same a moment
     /// before that is a namesake. A PUT carries the UID into that step (k8s.io/apiserver, registry/generic, deleteWithoutFinalizers).
     async fn let_go<K: Ours>(&self, object: &K) -> Result<(), RequestError> {
-        let (meta, name) = (object.meta(), object.name_any());
-        let namespace = object.namespace().unwrap_or_default();
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
-        let mut whole = in_time(api.get(&name)).await?;
-        if (&whole.metadata.uid, &whole.metadata.resource_version) != (&meta.uid, &meta.resource_version) {
-            return Err(RequestError::Conflict);
+        self.put_finalizers::<K>(object.meta(), &[]).await
+    }
+
+    /// Takes our finalizer off an object that cannot be read. What it holds goes back to the API server as it came.
+    ///
+    /// # Errors
+    /// [`RequestError::Conflict`] where the object has changed since it was seen.
+    pub async fn remove_finalizer_unread<K: Ours>(&self, meta: &ObjectMeta) -> Result<(), RequestError> {
+        let _permit = self.gate.enter(Urgency::Later, meta.namespace.as_deref()).await;
+        let others = meta.finalizers.iter().flatten().map(String::as_str).filter(|f| *f != FINALIZER);
+        let answer = self.put_finalizers::<K>(meta, &others.collect::<Vec<_>>()).await;
+        self.count::<K, _>("finalizer", &answer);
+        answer
+    }
+
+    /// Replaces the finalizers of an object, and nothing else of it: its text is not parsed but for its metadata.
+    async fn put_finalizers<K: Ours>(&self, meta: &ObjectMeta, finalizers: &[&str]) -> Result<(), RequestError> {
+        let (requests, name) = self.requests_for::<K>(meta);
+        let text = self.ask(requests.get(name, &GetParams::default())).await?;
+        let changed = edited(&text, meta, "metadata", "finalizers", finalizers)?;
+        self.ask(requests.replace(name, &PostParams::default(), changed)).await.map(drop)
+    }
+
+    /// Says in the status of a Blueprint that cannot be read that this is so.
+    ///
+    /// # Errors
+    /// [`RequestError::Conflict`] where the object has changed since it was seen.
+    pub async fn replace_conditions_unread(
+        &self,
+        meta: &ObjectMeta,
+        conditions: &[Condition],
+    ) -> Result<(), RequestError> {
+        let _permit = self.gate.enter(Urgency::Later, meta.namespace.as_deref()).await;
+        let put = async {
+            let (requests, name) = self.requests_for::<Blueprint>(meta);
+            let text = self.ask(requests.get(name, &GetParams::default())).await?;
+            let changed = edited(&text, meta, "status", "conditions", conditions)?;
+            self.ask(requests.replace_subresource("status", name, &PostParams::default(), changed)).await.map(drop)
+        };
+        let answer = put.await;
+        self.count::<Blueprint, _>("status", &answer);
+        answer
+    }
+
+    fn requests_for<'a, K: Ours>(&self, meta: &'a ObjectMeta) -> (kube::core::Request, &'a str) {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        (kube::core::Request::new(K::url_path(&(), Some(namespace))), meta.name.as_deref().unwrap_or_default())
+    }
+
+    /// Makes a request whose answer is taken as text.
+    async fn ask(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<String, RequestError> {
+        match request {
+            Ok(request) => in_time(self.client.request_text(request)).await,
+            Err(error) => Err(RequestError::Refused(error.to_string())),
         }
-        whole.metadata.finalizers = None;
-        in_time(api.replace(&name, &PostParams::default(), &whole)).await.map(drop)
     }
 
     /// Takes those commands out of the queue that the ledger of the object that was read shows consumed.
@@ -348,6 +399,34 @@ impl Drop for Permit {
     }
 }
 
+/// The text of an object, with another value for one field of `metadata` or `status`. Nothing else of the text is parsed but the
+/// metadata: a conflict where it is not the version that was read.
+fn edited<T: Serialize + ?Sized>(
+    text: &str,
+    meta: &ObjectMeta,
+    part: &str,
+    field: &str,
+    value: &T,
+) -> Result<Vec<u8>, RequestError> {
+    type Fields = BTreeMap<String, Box<RawValue>>;
+    let unexpected = |error: serde_json::Error| RequestError::Refused(format!("an answer that is no object: {error}"));
+    let mut object: Fields = serde_json::from_str(text).map_err(unexpected)?;
+    let fields = |part: &str| -> Result<Fields, RequestError> {
+        serde_json::from_str(object.get(part).map_or("{}", |part| part.get())).map_err(unexpected)
+    };
+    let metadata = fields("metadata")?;
+    let is = |field: &str, wanted: &Option<String>| {
+        metadata.get(field).and_then(|raw| serde_json::from_str(raw.get()).ok()).as_ref() == wanted.as_ref()
+    };
+    if !is("uid", &meta.uid) || !is("resourceVersion", &meta.resource_version) {
+        return Err(RequestError::Conflict);
+    }
+    let mut fields = fields(part)?;
+    fields.insert(field.to_owned(), to_raw_value(value).map_err(unexpected)?);
+    object.insert(part.to_owned(), to_raw_value(&fields).map_err(unexpected)?);
+    serde_json::to_vec(&object).map_err(unexpected)
+}
+
 /// The places in an object's queue of those commands that its ledger has.
 fn consumed<K: Ours>(object: &K) -> Vec<usize> {
     let object = serde_json::to_value(object).unwrap_or_default();
@@ -429,5 +508,25 @@ mod tests {
         drop(first);
         drop(loud.remove(0).await);
         assert!(futures::poll!(&mut quiet).is_ready(), "after one of the fifty that came before it");
+    }
+
+    #[test]
+    fn a_field_is_replaced_in_what_cannot_be_parsed() {
+        let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+        let text = format!(
+            r#"{{"kind":"Blueprint","metadata":{{"uid":"u","resourceVersion":"7","finalizers":["a","{FINALIZER}"]}},"spec":{deep}}}"#
+        );
+        let meta = |version: &str| ObjectMeta {
+            uid: Some("u".into()),
+            resource_version: Some(version.into()),
+            ..ObjectMeta::default()
+        };
+        let with = |text: &str, meta: &ObjectMeta| edited(text, meta, "metadata", "finalizers", &["a"]);
+        let changed = String::from_utf8(with(&text, &meta("7")).unwrap()).unwrap();
+        assert!(changed.contains(&deep) && changed.contains(r#""finalizers":["a"]"#) && !changed.contains(FINALIZER));
+        assert!(matches!(with(&text, &meta("8")), Err(RequestError::Conflict)));
+        assert!(matches!(with("404 page not found", &meta("7")), Err(RequestError::Refused(_))));
+        let told = edited(&text, &meta("7"), "status", "conditions", &["b"]).unwrap();
+        assert!(String::from_utf8(told).unwrap().contains(r#""status":{"conditions":["b"]}"#));
     }
 }

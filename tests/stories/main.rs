@@ -82,4 +82,5 @@ mod templates_hostile;
 mod templates_that_change;
 mod templates_without_policies;
 mod times_of_zero;
+mod unreadable_objects;
 mod writes;

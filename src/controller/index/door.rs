@@ -39,7 +39,7 @@ fn keep_ticket(known: Option<&Lease>, seen: &mut Lease) {
 
 impl Index {
     /// Whether this version says nothing new: not newer than what is known, or of an object that is gone.
-    fn is_old(&self, known: Option<&ObjectMeta>, seen: &ObjectMeta) -> bool {
+    pub(super) fn is_old(&self, known: Option<&ObjectMeta>, seen: &ObjectMeta) -> bool {
         self.gone.contains(uid(seen)) || known.is_some_and(|known| version(known) >= version(seen))
     }
 
@@ -65,6 +65,7 @@ impl Index {
         if self.is_old(known.as_ref().map(|l| &l.metadata), &lease.metadata) {
             return;
         }
+        self.no_longer_unreadable(&Key::Lease(key.clone()));
         strip(&mut lease.metadata);
         let same = known.as_deref().is_some_and(|known| known.spec.heartbeat == lease.spec.heartbeat);
         if lease.spec.heartbeat_timeout.is_some() && !(same && self.heartbeats.contains_key(&key)) {
@@ -92,6 +93,9 @@ impl Index {
     pub fn lose_lease(&mut self, seen: &ObjectMeta, now: MicroTime) {
         self.remember(seen);
         let key = ObjectKey::of(seen);
+        if self.unreadable.get(&Key::Lease(key.clone())).is_some_and(|known| uid(&known.metadata) == uid(seen)) {
+            self.no_longer_unreadable(&Key::Lease(key.clone()));
+        }
         let Some(known) = self.leases.get(&key).filter(|l| uid(&l.metadata) == uid(seen)).cloned() else { return };
         self.forget_lease(&key, &known);
         self.leases.remove(&key);
@@ -133,6 +137,7 @@ impl Index {
         if self.is_old(known.as_ref().map(|r| &r.metadata), &resource.metadata) {
             return;
         }
+        self.no_longer_unreadable(&Key::Resource(key.clone()));
         strip(&mut resource.metadata);
         let resource = Arc::new(resource);
         if let Some(known) = &known {
@@ -190,6 +195,9 @@ impl Index {
     pub fn lose_resource(&mut self, seen: &ObjectMeta, now: MicroTime) {
         self.remember(seen);
         let key = ObjectKey::of(seen);
+        if self.unreadable.get(&Key::Resource(key.clone())).is_some_and(|known| uid(&known.metadata) == uid(seen)) {
+            self.no_longer_unreadable(&Key::Resource(key.clone()));
+        }
         let Some(known) = self.resources.get(&key).filter(|r| uid(&r.metadata) == uid(seen)).cloned() else { return };
         self.forget_resource(&key, &known);
         self.resources.remove(&key);
@@ -315,6 +323,7 @@ impl Index {
         if self.is_old(known.as_ref().map(|b| &b.metadata), &blueprint.metadata) {
             return;
         }
+        self.no_longer_unreadable(&Key::Blueprint(key.clone()));
         strip(&mut blueprint.metadata);
         let asks = |b: &Blueprint| (b.metadata.uid.clone(), b.metadata.deletion_timestamp.clone(), b.spec.clone());
         let changed = known.as_deref().map(asks) != Some(asks(&blueprint));
@@ -387,6 +396,9 @@ impl Index {
     pub fn lose_blueprint(&mut self, seen: &ObjectMeta, now: MicroTime) {
         self.remember(seen);
         let key = ObjectKey::of(seen);
+        if self.unreadable.get(&Key::Blueprint(key.clone())).is_some_and(|known| uid(&known.metadata) == uid(seen)) {
+            self.no_longer_unreadable(&Key::Blueprint(key.clone()));
+        }
         if self.blueprints.get(&key).is_none_or(|pool| uid(&pool.object.metadata) != uid(seen)) {
             return;
         }
@@ -425,17 +437,20 @@ impl Index {
 
     /// The leases that are known, with their UIDs.
     pub fn known_leases(&self) -> BTreeMap<ObjectKey, String> {
-        self.leases.iter().map(|(key, lease)| (key.clone(), uid(&lease.metadata).to_owned())).collect()
+        let read = self.leases.iter().map(|(key, lease)| (key.clone(), uid(&lease.metadata).to_owned()));
+        read.chain(self.known_unreadable(Key::Lease)).collect()
     }
 
     /// The resources that are known, with their UIDs.
     pub fn known_resources(&self) -> BTreeMap<ObjectKey, String> {
-        self.resources.iter().map(|(key, resource)| (key.clone(), uid(&resource.metadata).to_owned())).collect()
+        let read = self.resources.iter().map(|(key, resource)| (key.clone(), uid(&resource.metadata).to_owned()));
+        read.chain(self.known_unreadable(Key::Resource)).collect()
     }
 
     /// The Blueprints that are known, with their UIDs.
     pub fn known_blueprints(&self) -> BTreeMap<ObjectKey, String> {
-        self.blueprints.iter().map(|(key, pool)| (key.clone(), uid(&pool.object.metadata).to_owned())).collect()
+        let read = self.blueprints.iter().map(|(key, pool)| (key.clone(), uid(&pool.object.metadata).to_owned()));
+        read.chain(self.known_unreadable(Key::Blueprint)).collect()
     }
 
     /// Namespaces may not be read: Blueprints that select them by label cannot be followed.

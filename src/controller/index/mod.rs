@@ -16,6 +16,7 @@ mod replacement;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod view;
 
 pub use gauges::PoolGauge;
@@ -26,7 +27,8 @@ pub use view::{Held, LeaseAround, ResourceAround};
 use super::key::{Key, ObjectKey};
 use crate::{
     api::{
-        Blueprint, Command, Lease, LeasePhase, LedgerEntry, MicroTime, Resource, blueprint::ResourceCounts, step::Slot,
+        Blueprint, Command, Lease, LeasePhase, LedgerEntry, MicroTime, Resource, Unreadable, blueprint::ResourceCounts,
+        step::Slot,
     },
     driver::Drivers,
     lifecycle::{
@@ -92,6 +94,8 @@ pub struct Index {
     withheld: BTreeSet<ObjectKey>,
     /// Resources that did not take a `Reclaim`, as they are now.
     unreclaimable: BTreeSet<ObjectKey>,
+    /// Objects whose newest version cannot be read.
+    unreadable: BTreeMap<Key, Arc<Unreadable>>,
     gone: BTreeSet<String>,
     /// Those that have gone since the last [`Self::take_lost`].
     lost: Vec<String>,
@@ -218,6 +222,7 @@ impl Index {
             recount: BTreeSet::new(),
             withheld: BTreeSet::new(),
             unreclaimable: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
             gone: BTreeSet::new(),
             lost: Vec::new(),
             gone_in_order: VecDeque::new(),
@@ -270,6 +275,7 @@ impl Index {
         self.dirty.extend(self.leases.keys().cloned().map(Key::Lease));
         self.dirty.extend(self.resources.keys().cloned().map(Key::Resource));
         self.dirty.extend(self.blueprints.keys().cloned().map(Key::Blueprint));
+        self.dirty.extend(self.unreadable.keys().cloned());
         self.rebuild_all(now);
     }
 

@@ -4,7 +4,7 @@
 use super::{AGAIN, Key, ObjectKey, PassError, Shell, Written, carry_out, in_time, read_opt, resource::siblings};
 use crate::{
     api::{
-        BLUEPRINT_LABEL, Blueprint, FINALIZER, Lease, MicroTime, Resource, ResourcePhase, ResourceSpec,
+        BLUEPRINT_LABEL, Blueprint, FINALIZER, Lease, MicroTime, Readable, Resource, ResourcePhase, ResourceSpec,
         resource::{BlueprintRef, LeaseRef},
         slot_name,
         step::Slot,
@@ -15,7 +15,6 @@ use crate::{
 use kube::{
     Api,
     api::{ListParams, ObjectMeta, Patch, PatchParams},
-    core::DeserializeGuard,
 };
 use std::sync::Arc;
 
@@ -45,12 +44,7 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
             continue;
         }
         if decision.reads.contains(&Read::ResourcesOfBlueprint) {
-            let api: Api<Resource> = Api::namespaced(shell.client.clone(), &object.namespace);
-            let selector = ListParams::default().fields(&format!("spec.blueprintRef.uid={}", uid(&blueprint.metadata)));
-            // Their metadata is enough: one that cannot be read counts, too.
-            let left = in_time(api.list_metadata(&selector)).await;
-            let left = left.map_err(|source| PassError::Request { what: "a quorum list", source })?;
-            resources_left = Some(left.items.len());
+            resources_left = Some(self::resources_left(shell, object, uid(&blueprint.metadata)).await?);
             continue;
         }
         if bug!(ChangesBlueprint) && !blueprint.spec.suspend {
@@ -75,6 +69,14 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
         made?;
         return Ok(wake.into_iter().chain(reclaimed?).min());
     }
+}
+
+/// B2: how many Resources a Blueprint has, by a quorum list. Their metadata is enough: one that cannot be read counts, too.
+pub(super) async fn resources_left(shell: &Shell, blueprint: &ObjectKey, id: &str) -> Result<usize, PassError> {
+    let api: Api<Resource> = Api::namespaced(shell.client.clone(), &blueprint.namespace);
+    let selector = ListParams::default().fields(&format!("spec.blueprintRef.uid={id}"));
+    let left = in_time(api.list_metadata(&selector)).await;
+    left.map(|left| left.items.len()).map_err(|source| PassError::Request { what: "a quorum list", source })
 }
 
 /// The bug `ChangesBlueprint`: a Blueprint's spec is its author's.
@@ -190,7 +192,7 @@ async fn make(
         Ok(made) => shell.see(|index, now| index.see_resource(made, now)),
         Err(RequestError::AlreadyExists) => {
             let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
-            let api: Api<DeserializeGuard<Resource>> = Api::namespaced(shell.client.clone(), namespace);
+            let api: Api<Readable<Resource>> = Api::namespaced(shell.client.clone(), namespace);
             let name = resource.metadata.name.as_deref().unwrap_or_default();
             let found = read_opt(&api, name).await;
             let found = found.map_err(|source| PassError::Request { what: "reading who has the slot", source })?;

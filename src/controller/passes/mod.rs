@@ -5,6 +5,7 @@ pub(in crate::controller) mod blueprint;
 pub(in crate::controller) mod expiry;
 pub(in crate::controller) mod lease;
 pub(in crate::controller) mod resource;
+pub(in crate::controller) mod unreadable;
 
 use super::{
     key::{Key, ObjectKey},
@@ -13,13 +14,13 @@ use super::{
 };
 use crate::{
     api::{
-        Condition, MicroTime,
+        Condition, MicroTime, Readable,
         step::{Observed, Report},
     },
     driver::{Driver, Work},
     lifecycle::{Decision, MetadataChange, Urgency, conditions, uid},
 };
-use kube::{Api, Resource as _, ResourceExt as _, core::DeserializeGuard};
+use kube::{Api, Resource as _, ResourceExt as _};
 use std::{sync::Arc, time::Duration};
 
 /// How often one pass may read or step before it is a defect: each round settles at least one question.
@@ -41,6 +42,10 @@ pub async fn pass(shell: &Arc<Shell>, key: &Key) -> Result<Option<MicroTime>, Pa
     assert!(!(bug!(PassPanics) && now_and_then()), "a pass panics on purpose");
     if bug!(PassGivesUp) && now_and_then() {
         return Err(PassError::Unsettled);
+    }
+    let found = super::lock(&shell.index).unreadable(key);
+    if let Some(found) = found {
+        return unreadable::pass(shell, key, &found).await;
     }
     match key {
         Key::Lease(object) => lease::pass(shell, key, object).await,
@@ -158,7 +163,7 @@ enum Found<K> {
 
 /// Reads an object from the API server itself.
 async fn read<K: Ours>(shell: &Shell, object: &ObjectKey, id: &str) -> Result<Found<K>, PassError> {
-    let api: Api<DeserializeGuard<K>> = Api::namespaced(shell.client.clone(), &object.namespace);
+    let api: Api<Readable<K>> = Api::namespaced(shell.client.clone(), &object.namespace);
     let answer = read_opt(&api, &object.name).await;
     let answer = answer.map_err(|source| PassError::Request { what: "a quorum read", source })?;
     Ok(match answer {
