@@ -17,7 +17,11 @@ use std::collections::BTreeMap;
     shortname = "dbp", category = "drydock", status = "BlueprintStatus", derive = "PartialEq", derive = "Default",
     doc = "How a kind of environment is built, how many, for whom and for how long. Deleting it drains it: idle resources go at once, leased ones when their leases end.",
     selectable = ".spec.resourceType",
-    scale(spec_replicas_path = ".spec.limits.minReady", status_replicas_path = ".status.resources.idle"),
+    scale(
+        spec_replicas_path = ".spec.limits.minReady",
+        status_replicas_path = ".status.resources.idle",
+        label_selector_path = ".status.selector"
+    ),
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.resourceType"),
     printcolumn(name = "Leased", type_ = "integer", json_path = ".status.resources.leased"),
     printcolumn(name = "Idle", type_ = "integer", json_path = ".status.resources.idle"),
@@ -304,7 +308,8 @@ pub struct Host {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub user: Option<String>,
-    /// What selectors of leases see, over the Blueprint's own.
+    /// What selectors of leases see, over the Blueprint's own. Each host has the attribute `drydock.dev/name` with its name,
+    /// whatever is given here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub attributes: BTreeMap<String, String>,
@@ -433,6 +438,10 @@ pub struct BlueprintStatus {
     /// How many leases wait for it.
     #[serde(default)]
     pub waiting: i64,
+    /// What selects its Resources by their labels, as the scale subresource shows it: autoscalers refuse a target without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub selector: Option<String>,
     /// After builds that failed: when the next may begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_build_at: Option<MicroTime>,

@@ -42,7 +42,7 @@ pub struct Command {
     pub reason: Option<String>,
     /// Who asked: stamped by the API server from the authenticated user. Leave it out; a forged one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 1024))]
     pub issued_by: Option<String>,
     /// With `Release` of a Lease: keep the environment so long for a look before it is torn down; cut to the
     /// Blueprint's `lease.maxHold`. A duration as in 1h30m. Default: it is torn down at once.
@@ -95,7 +95,7 @@ pub struct LedgerEntry {
     pub observed_at: MicroTime,
     /// Who asked; absent where the API server does not stamp commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 1024))]
     pub issued_by: Option<String>,
 }
 

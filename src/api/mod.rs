@@ -35,6 +35,9 @@ pub const FINALIZER: &str = "drydock.dev/teardown";
 /// Label on a Resource: the UID of its Blueprint. Labels carry UIDs, so that a namesake inherits nothing.
 pub const BLUEPRINT_LABEL: &str = "drydock.dev/blueprint";
 
+/// Attribute of each host's Resource: the name of its entry in the inventory. A selector can ask for one host by it.
+pub const NAME_ATTRIBUTE: &str = "drydock.dev/name";
+
 /// What stands between a Blueprint's name and a slot in a Resource's name. Blueprint names cannot hold it.
 pub const SLOT_SEPARATOR: &str = "--";
 

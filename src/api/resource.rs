@@ -48,7 +48,7 @@ pub struct ResourceSpec {
     pub resource_type: String,
     /// What selectors of leases see.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "schema::labels")]
+    #[schemars(schema_with = "schema::attributes")]
     #[x_kube(validation = ("self == oldSelf", "attributes is immutable; change the Blueprint instead"))]
     pub attributes: BTreeMap<String, String>,
     /// The parameters that it is built with: its flavour.

@@ -34,6 +34,11 @@ pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
     map(32, 63)
 }
 
+/// Attributes of a Resource: those of its Blueprint, of its host, and the host's name.
+pub(super) fn attributes(_: &mut SchemaGenerator) -> Schema {
+    map(65, 63)
+}
+
 /// Parameters and storage: 32 entries of 4,096 characters.
 pub(super) fn parameters(_: &mut SchemaGenerator) -> Schema {
     map(32, 4096)

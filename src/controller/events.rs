@@ -4,7 +4,7 @@
 use super::{clock::ClockHandle, metrics::Metrics};
 use crate::{
     api::{GROUP, VERSION},
-    lifecycle::{EventDraft, EventKind, commands::shorten},
+    lifecycle::{EventDraft, EventKind, commands::shorten_bytes},
 };
 use k8s_openapi::api::{core::v1::ObjectReference, events::v1::Event};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime as EventTime;
@@ -20,6 +20,12 @@ use tokio::sync::mpsc;
 
 /// How many wait to be published at most.
 const WAITING: usize = 1000;
+
+/// What the API server takes at most, in bytes (k8s.io/kubernetes, pkg/apis/core/validation/events.go): the note of an Event, its
+/// reason, action and reporting instance, and its name.
+const NOTE_BYTES: usize = 1024;
+const WORD_BYTES: usize = 128;
+const NAME_BYTES: usize = 253;
 
 /// The controller's name in Events.
 const REPORTER: &str = "drydock.dev/controller";
@@ -67,16 +73,16 @@ impl Events {
     fn event(&self, kind: &str, about: &ObjectMeta, draft: EventDraft) -> Event {
         let now = self.clock.now().timestamp();
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let name = about.name.clone().unwrap_or_default();
+        let reason = shorten_bytes(draft.reason, WORD_BYTES);
         Event {
             metadata: ObjectMeta {
-                name: Some(format!("{name}.{:x}.{number:x}", now.as_microsecond())),
+                name: Some(event_name(about, &format!(".{:x}.{number:x}", now.as_microsecond()))),
                 namespace: about.namespace.clone(),
                 ..ObjectMeta::default()
             },
-            action: Some(draft.reason.clone()),
-            reason: Some(draft.reason),
-            note: Some(shorten(draft.message, 1024)),
+            action: Some(reason.clone()),
+            reason: Some(reason),
+            note: Some(shorten_bytes(draft.message, NOTE_BYTES)),
             type_: Some(
                 match draft.kind {
                     EventKind::Normal => "Normal",
@@ -86,7 +92,7 @@ impl Events {
             ),
             event_time: Some(EventTime(now)),
             reporting_controller: Some(REPORTER.into()),
-            reporting_instance: Some(self.instance.to_string()),
+            reporting_instance: Some(shorten_bytes(self.instance.to_string(), WORD_BYTES)),
             regarding: Some(ObjectReference {
                 api_version: Some(format!("{GROUP}/{VERSION}")),
                 kind: Some(kind.into()),
@@ -100,6 +106,14 @@ impl Events {
     }
 }
 
+/// As much of the object's name as fits before what makes the Event's name unique, and ends as a DNS label may.
+fn event_name(about: &ObjectMeta, unique: &str) -> String {
+    let name = about.name.as_deref().unwrap_or_default();
+    // Names are ASCII.
+    let kept = name.get(..NAME_BYTES.saturating_sub(unique.len())).unwrap_or(name);
+    format!("{}{unique}", kept.trim_end_matches(['-', '.']))
+}
+
 impl Publisher {
     /// Publishes until every [`Events`] is dropped. An Event that cannot be published is dropped and counted.
     pub async fn run(mut self) {
@@ -111,5 +125,22 @@ impl Publisher {
                 tracing::debug!(%error, "an Event was not published");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_a_name_that_the_api_server_takes() {
+        let named = |name: &str| {
+            event_name(&ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, ".64f0c3a8d2b40.1a")
+        };
+        assert_eq!(named("build-1"), "build-1.64f0c3a8d2b40.1a");
+        let longest = named(&"a".repeat(253));
+        assert_eq!((longest.len(), longest.ends_with("a.64f0c3a8d2b40.1a")), (NAME_BYTES, true));
+        let cut = named(&format!("{}--.{}", "a".repeat(233), "b".repeat(17)));
+        assert!(cut.len() <= NAME_BYTES && cut.contains("a.64f"), "{cut}");
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Driver, Work};
 use crate::api::{
-    Blueprint, Interface, Resource, SecretRef,
+    Blueprint, Interface, NAME_ATTRIBUTE, Resource, SecretRef,
     blueprint::{Host, HostsDriver},
     step::{Answer, Facts, FreeSteps, Slot, Wait},
 };
@@ -98,9 +98,12 @@ fn entry<'a>(blueprint: &'a Blueprint, resource: &Resource) -> Option<(&'a Hosts
 fn slot(blueprint: &Blueprint, hosts: &HostsDriver, host: &Host) -> Slot {
     let mut attributes = blueprint.spec.attributes.clone();
     attributes.extend(host.attributes.clone());
+    let template_hash = hash(&(&attributes, as_built(host), secret_ref(blueprint, hosts, host)));
+    // Not part of the hash: the name of a slot cannot change.
+    attributes.insert(NAME_ATTRIBUTE.to_owned(), host.name.clone());
     Slot {
         name: host.name.clone(),
-        template_hash: hash(&(&attributes, as_built(host), secret_ref(blueprint, hosts, host))),
+        template_hash,
         attributes,
         enabled: host.disabled != Some(true),
         taken: false,
@@ -172,10 +175,12 @@ mod tests {
 
     #[test]
     fn the_slots_are_the_entries_and_an_entrys_own_attributes_win() {
-        let own = Host { attributes: [("arch".into(), "arm64".into())].into(), ..host("h1") };
+        let forged = (NAME_ATTRIBUTE.into(), "h2".into());
+        let own = Host { attributes: [("arch".into(), "arm64".into()), forged].into(), ..host("h1") };
         let off = Host { disabled: Some(true), address: None, ..host("h2") };
         let slots = Hosts.slots(&blueprint(vec![own, off])).unwrap();
-        assert_eq!(slots[0].attributes, [("arch".into(), "arm64".into()), ("site".into(), "a".into())].into());
+        let expected = [("arch", "arm64"), ("drydock.dev/name", "h1"), ("site", "a")];
+        assert_eq!(slots[0].attributes, expected.map(|(key, value)| (key.into(), value.into())).into());
         assert_eq!(slots[0].identity.as_deref(), Some("192.0.2.7:22"));
         assert_eq!((slots[1].enabled, &slots[1].identity), (false, &None));
     }

@@ -9,7 +9,7 @@ use super::{
     conditions::{self, Truth},
     deadline, has_finalizer, is_deleting,
 };
-use crate::api::{Blueprint, BlueprintStatus, Duration, MicroTime, blueprint::ResourceCounts};
+use crate::api::{BLUEPRINT_LABEL, Blueprint, BlueprintStatus, Duration, MicroTime, blueprint::ResourceCounts};
 
 /// Counts are written at most so often.
 pub const COUNTS_EVERY: Duration = Duration::from_secs(5);
@@ -73,6 +73,7 @@ pub fn decide(blueprint: &Blueprint, around: &Surroundings, now: MicroTime) -> D
     }
     conditions::set(&mut next.conditions, now, "Ready", truth, reason, message);
     next.observed_generation = blueprint.metadata.generation;
+    next.selector = Some(format!("{BLUEPRINT_LABEL}={}", super::uid(&blueprint.metadata)));
     let telling = *next != on_record;
     if (next.resources, next.waiting) != (around.counts, around.waiting) {
         let due = around.counted_at.map_or(now, |at| at.after(COUNTS_EVERY));

@@ -80,6 +80,18 @@ pub fn shorten(text: String, characters: usize) -> String {
     }
 }
 
+/// Cuts a text to so many bytes: some bounds of the Kubernetes API count bytes, not characters.
+pub fn shorten_bytes(mut text: String, bytes: usize) -> String {
+    const ELLIPSIS: char = '…';
+    if text.len() > bytes {
+        while text.len() > bytes.saturating_sub(ELLIPSIS.len_utf8()) {
+            text.pop();
+        }
+        text.push(ELLIPSIS);
+    }
+    text
+}
+
 /// Whether an unconsumed command of the object would end it: such an object is offered nothing new (protocol.md, L2).
 pub fn is_ending(queue: &[Command], ledger: &[LedgerEntry]) -> bool {
     unconsumed(queue, ledger).any(|c| c.type_ == CommandType::Release)
@@ -134,5 +146,8 @@ mod tests {
     fn a_long_text_is_cut_between_characters() {
         assert_eq!(shorten("äöü".into(), 3), "äöü");
         assert_eq!(shorten("äöüß".into(), 3), "äö…");
+        assert_eq!(shorten_bytes("äöü".into(), 6), "äöü");
+        assert_eq!(shorten_bytes("äöüß".into(), 7), "äö…");
+        assert_eq!(shorten_bytes("äöüß".into(), 6), "ä…");
     }
 }

@@ -122,3 +122,19 @@ async fn of_a_resource_and_a_blueprint_there_are_warnings_only() {
     let on_resource = events(&sandbox, "resource/pool--h1", "CommandRefused").await;
     assert_eq!(types_and_reasons(&on_resource), [("Warning", "CommandRefused")], "{on_resource:?}");
 }
+
+/// The API server bounds a note by bytes and a name by 253 characters; what is longer would be refused, and lost.
+#[tokio::test]
+async fn an_event_is_published_however_long_its_texts_are() {
+    let (sandbox, _controller) = alone("long-events").await;
+    apply(&sandbox, &hosts(1, json!({}))).await;
+    let name = "n".repeat(253);
+    apply(&sandbox, &lease(&name, json!({}))).await;
+    let object = format!("lease/{name}");
+    sandbox.wait_phase(&object, "Active").await;
+    let reason = "界".repeat(256);
+    command(&sandbox, &object, json!({"id": "r", "type": "Release", "reason": reason})).await;
+    let seen = events(&sandbox, &object, "Released").await;
+    let (_, _, note) = seen.iter().find(|(_, reason, _)| reason == "Released").unwrap();
+    assert!(note.contains("界界界"), "{note}");
+}

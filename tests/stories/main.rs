@@ -10,6 +10,7 @@ mod support;
 
 mod ci;
 mod effects;
+mod names_that_are_asked_for;
 mod objects;
 mod on_time;
 mod people;
