@@ -45,13 +45,17 @@ async fn widgets(sandbox: &Sandbox<'_>, group: &str, version: &str) -> Api<Dynam
 }
 
 async fn may_make_widgets(sandbox: &Sandbox<'_>, group: &str) {
+    may_make(sandbox, group, "widgets").await;
+}
+
+async fn may_make(sandbox: &Sandbox<'_>, group: &str, resource: &str) {
     let role = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "widgets"},
-        "rules": [{"apiGroups": [group], "resources": ["widgets"], "verbs": ALL}],
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": resource},
+        "rules": [{"apiGroups": [group], "resources": [resource], "verbs": ALL}],
     });
     let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "widgets"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "widgets"},
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": resource},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": resource},
         "subjects": [{"kind": "ServiceAccount", "name": BUILDER, "namespace": sandbox.namespace()}],
     });
     for object in [role, binding] {
@@ -195,6 +199,44 @@ async fn what_a_custom_resource_owns_is_seen_gone() {
     crate::objects::hold(&sandbox, "configmap/disk", &[]).await;
     crate::objects::gone_within(&sandbox, AGAIN, "resource/env--0").await;
     assert!(widgets.get_opt("env--0").await.unwrap().is_none());
+    holds_throughout(&sandbox).await;
+}
+
+/// Kubernetes would give the volumes of a StatefulSet to the next one of its name.
+#[tokio::test]
+async fn the_volumes_of_a_stateful_set_go_with_it() {
+    let (sandbox, _controller, _things) = alone("objects-volumes").await;
+    may_make(&sandbox, "apps", "statefulsets").await;
+    let claims = json!([{
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }]);
+    let labels = json!({"app": "db"});
+    let pod =
+        json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "db", "image": "example.org/db"}]}});
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
+        "spec": {"serviceName": "db", "selector": {"matchLabels": labels}, "template": pod, "volumeClaimTemplates": claims},
+    });
+    apply(&sandbox, &env(json!({"templates": [set]}), json!({"lease": {"recycle": "Destroy"}}))).await;
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "PersistentVolumeClaim"));
+    let volumes: Api<DynamicObject> =
+        Api::namespaced_with(sandbox.client(Identity::Admin).await, sandbox.namespace(), &kind);
+    let is_owned = |found: Option<&DynamicObject>| found.is_some_and(|found| found.metadata.owner_references.is_some());
+    apply(&sandbox, &lease("a", json!({}))).await;
+    sandbox.wait_phase("lease/a", "Active").await;
+    let first = until(&volumes, "data-db-0", "the set's", is_owned).await.unwrap();
+    release(&sandbox, "lease/a").await;
+    sandbox.wait_phase("lease/a", "Destroyed").await;
+    crate::objects::gone_within(&sandbox, AGAIN, "resource/env--0").await;
+    assert!(volumes.get_opt("data-db-0").await.unwrap().is_none(), "it is gone before its Resource is");
+
+    apply(&sandbox, &lease("b", json!({}))).await;
+    sandbox.wait_phase("lease/b", "Active").await;
+    let second = until(&volumes, "data-db-0", "the set's", is_owned).await.unwrap();
+    assert_ne!(first.metadata.uid, second.metadata.uid);
+    release(&sandbox, "lease/b").await;
+    crate::objects::gone_within(&sandbox, AGAIN, "resource/env--0").await;
     holds_throughout(&sandbox).await;
 }
 

@@ -691,6 +691,28 @@ fn who_was_not_admitted_is_told_when_the_blueprint_goes() {
     assert!(world.index.take_dirty().contains(&Key::Lease(ObjectKey::new("elsewhere", "a"))));
 }
 
+/// Drivers keep watches for an object until they are told that it is gone, by whomever.
+#[test]
+fn what_has_gone_is_said_once_with_its_uid() {
+    let mut world = World::new(5);
+    let lease = |name: &str, id: &str| {
+        let mut lease = Lease::new(name, LeaseSpec { resource_type: "host".into(), ..LeaseSpec::default() });
+        (lease.metadata.namespace, lease.metadata.uid) = (Some("ns".into()), Some(id.into()));
+        lease.metadata.resource_version = Some(id.len().to_string());
+        lease
+    };
+    world.index.see_lease(lease("a", "1"), world.now);
+    world.index.see_lease(lease("b", "2"), world.now);
+    assert_eq!(world.index.take_lost(), [""; 0]);
+    world.index.lose_lease(&lease("a", "1").metadata, world.now);
+    world.index.lose_lease(&lease("a", "1").metadata, world.now);
+    assert_eq!(world.index.take_lost(), ["1"]);
+    // Its end was not seen: a namesake is.
+    world.index.see_lease(lease("b", "22"), world.now);
+    assert_eq!(world.index.take_lost(), ["2"]);
+    assert_eq!(world.index.take_lost(), [""; 0]);
+}
+
 /// Between the end of its `queueTimeout` and its own pass, a lease stands in the queue still.
 #[test]
 fn nothing_is_ordered_for_whom_it_would_not_be_made() {

@@ -322,4 +322,126 @@ mod tests {
         let proof = proofs(7).of(&effect("r", Some(("l", 2))), &kind("apps/v1", "Deployment"), "a", "b").unwrap();
         assert_eq!(proof, "84e3452fe66e29a742da2f19d20bec78075e8d7cd14799fbfa5fccd95f7b09ad");
     }
+
+    /// The Secret as an API server keeps it, and what was asked of it.
+    #[derive(Default)]
+    struct Server {
+        secret: Option<serde_json::Value>,
+        refuses: bool,
+        /// Another controller fills it before the first write arrives.
+        other: Option<u8>,
+        asked: Vec<String>,
+    }
+
+    fn status(code: u16, reason: &str) -> (u16, serde_json::Value) {
+        let details = serde_json::json!({"name": "k", "kind": "secrets"});
+        (
+            code,
+            serde_json::json!({"kind": "Status", "code": code, "reason": reason, "message": reason, "details": details}),
+        )
+    }
+
+    fn secret(version: u32, key: Option<&[u8]>) -> serde_json::Value {
+        let data = key.map(|key| serde_json::json!({"key": ByteString(key.to_vec())}));
+        serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "k", "resourceVersion": version.to_string()}, "data": data})
+    }
+
+    impl Server {
+        fn answer(&mut self, method: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
+            self.asked.push(method.to_owned());
+            if self.refuses {
+                return status(403, "Forbidden");
+            }
+            if method != "GET"
+                && let Some(other) = self.other.take()
+            {
+                self.secret = Some(secret(9, Some(&[other; LENGTH])));
+            }
+            match (method, &self.secret) {
+                ("GET", Some(secret)) => (200, secret.clone()),
+                ("POST", None) => {
+                    self.secret = Some(body.clone());
+                    (201, body)
+                }
+                ("POST", Some(_)) => status(409, "AlreadyExists"),
+                ("PUT", Some(now)) if now["metadata"]["resourceVersion"] == body["metadata"]["resourceVersion"] => {
+                    self.secret = Some(body.clone());
+                    (200, body)
+                }
+                ("PUT", Some(_)) => status(409, "Conflict"),
+                _ => status(404, "NotFound"),
+            }
+        }
+    }
+
+    fn prover(server: &Arc<std::sync::Mutex<Server>>) -> Prover {
+        let server = server.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let server = server.clone();
+            async move {
+                let method = request.method().to_string();
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                let (code, answer) = server.lock().unwrap().answer(&method, body);
+                let answer = kube::client::Body::from(answer.to_string().into_bytes());
+                Ok::<_, kube::Error>(http::Response::builder().status(code).body(answer).unwrap())
+            }
+        });
+        Prover::new(Client::new(service, "n"), SecretName { namespace: "n".into(), name: "k".into() })
+    }
+
+    async fn key_of(prover: &Prover) -> Option<Vec<u8>> {
+        Some(prover.proofs().await.unwrap().key.as_ref()?.bytes.clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_key_is_read_or_put_in_once_and_never_replaced() {
+        let there = Some(secret(1, Some(&[5; LENGTH])));
+        for (what, secret, other, expected, asked) in [
+            ("it is there", there, None, Some(5), &["GET"][..]),
+            ("the Secret is empty", Some(secret(1, None)), None, None, &["GET", "PUT"]),
+            ("the key is too short", Some(secret(1, Some(&[1; 4]))), None, None, &["GET", "PUT"]),
+            ("there is no Secret", None, None, None, &["GET", "POST"]),
+            ("another fills it meanwhile", Some(secret(1, None)), Some(6), Some(6), &["GET", "PUT", "GET"]),
+            ("another creates it meanwhile", None, Some(7), Some(7), &["GET", "POST", "GET"]),
+        ] {
+            let server = Arc::new(std::sync::Mutex::new(Server { secret, other, ..Server::default() }));
+            let key = key_of(&prover(&server)).await.unwrap();
+            assert!(expected.is_none_or(|byte: u8| key == [byte; LENGTH]), "{what}");
+            assert_eq!(server.lock().unwrap().asked, asked, "{what}");
+            assert_eq!(key_of(&prover(&server)).await, Some(key), "{what}: the next controller has the same");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_known_outlives_what_becomes_of_its_secret() {
+        let server = Arc::new(std::sync::Mutex::new(Server { secret: Some(secret(1, None)), ..Server::default() }));
+        let prover = prover(&server);
+        let key = key_of(&prover).await;
+        assert!(key.is_some());
+        server.lock().unwrap().refuses = true;
+        tokio::time::sleep(FRESH * 2).await;
+        assert_eq!(key_of(&prover).await, key, "refused");
+        *server.lock().unwrap() = Server { secret: Some(secret(3, None)), ..Server::default() };
+        tokio::time::sleep(FRESH * 2).await;
+        assert_eq!(key_of(&prover).await, key, "emptied");
+        assert_eq!(key_of(&super::tests::prover(&server)).await, key, "and it was put back");
+        // A backup has put back another: that counts, and what was made with it can be proved again.
+        server.lock().unwrap().secret = Some(secret(4, Some(&[8; LENGTH])));
+        tokio::time::sleep(FRESH * 2).await;
+        assert_eq!(key_of(&prover).await, Some(vec![8; LENGTH]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_secret_may_not_be_used_nothing_is_proved_and_it_is_tried_again() {
+        let server = Arc::new(std::sync::Mutex::new(Server { refuses: true, ..Server::default() }));
+        let prover = prover(&server);
+        assert_eq!(key_of(&prover).await, None);
+        assert_eq!(server.lock().unwrap().asked.len(), 3, "an API server that has just started refuses everything");
+        assert_eq!(key_of(&prover).await, None);
+        assert_eq!(server.lock().unwrap().asked.len(), 3);
+        server.lock().unwrap().refuses = false;
+        tokio::time::sleep(REFUSED * 2).await;
+        assert!(key_of(&prover).await.is_some());
+    }
 }
