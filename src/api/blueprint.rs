@@ -360,6 +360,13 @@ pub struct ObjectsDriver {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub ready_when: Option<String>,
+    /// A CEL expression that says when the objects cannot become ready any more: true or false. It may name what `readyWhen`
+    /// may, and is asked when that is. Where it is true the build, or the activation of the lease, is given up at once and
+    /// for good, with what the objects say of themselves. An error means that they have not failed, and is told. Default:
+    /// they are waited for until `resource.buildTimeout`, or `lease.activationTimeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub failed_when: Option<String>,
     /// Facts that are given to the lease as `status.outputs`, once all is ready: texts of at most 1,024 characters with
     /// `${…}` in them, which may name `objects`, `resource`, `blueprint` and `lease`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -108,6 +108,8 @@ pub struct Wait {
     pub built: Option<serde_json::Value>,
     /// The driver's bookkeeping from now on; `None` leaves it as it is.
     pub storage: Option<Storage>,
+    /// What the API server has warned of since the last answer: each is published as an Event.
+    pub warnings: Vec<String>,
 }
 
 /// A driver's bookkeeping, `status.storage`: it may read it in any step, and replace it as a whole; nobody else writes it.
@@ -116,7 +118,7 @@ pub type Storage = BTreeMap<String, String>;
 impl Wait {
     /// Ask again after so long; there is nothing to tell.
     pub fn after(after: Duration) -> Self {
-        Self { after, why: String::new(), built: None, storage: None }
+        Self { after, why: String::new(), built: None, storage: None, warnings: Vec::new() }
     }
 }
 
@@ -159,6 +161,8 @@ pub struct Facts {
     pub built: Option<serde_json::Value>,
     /// The driver's bookkeeping from now on; `None` leaves it as it is.
     pub storage: Option<Storage>,
+    /// As [`Wait::warnings`].
+    pub warnings: Vec<String>,
 }
 
 /// What a driver answers to the question whether a deadline that has come is to be kept.

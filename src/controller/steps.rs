@@ -319,13 +319,24 @@ pub fn bounded(kind: StepKind, answer: Answer) -> Answer {
         {
             failed_for_good(kind, "TooMuch", TOO_MUCH)
         }
-        Answer::Again(wait) => Answer::Again(Wait { why: shorten(wait.why, 900), ..wait }),
+        Answer::Again(wait) => {
+            Answer::Again(Wait { why: shorten(wait.why, 900), warnings: bounded_warnings(wait.warnings), ..wait })
+        }
         Answer::Done(facts) if matches!(kind, StepKind::Build | StepKind::Activate) && is_too_much(&facts) => {
             let message = "the driver gave more than 16 interfaces, or more than 32 outputs of 1,024 characters";
             failed_for_good(kind, "TooMuch", message)
         }
+        Answer::Done(facts) => Answer::Done(Facts { warnings: bounded_warnings(facts.warnings), ..facts }),
         answer => answer,
     }
+}
+
+/// So many warnings of one answer are published, each cut to so many characters.
+const WARNINGS: (usize, usize) = (16, 600);
+
+fn bounded_warnings(warnings: Vec<String>) -> Vec<String> {
+    let (number, length) = WARNINGS;
+    warnings.into_iter().take(number).map(|warning| shorten(warning, length)).collect()
 }
 
 /// The same of what it sees.

@@ -55,7 +55,7 @@ impl Driver for Hosts {
                 interfaces: interfaces(host, secret_ref(blueprint, hosts, host)),
                 outputs: host.outputs.clone(),
                 built: Some(record(&work)),
-                storage: None,
+                ..Facts::default()
             })
         };
         // Without an entry the resource is drained by the next pass; there is nothing to build from.

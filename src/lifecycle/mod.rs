@@ -20,7 +20,7 @@ pub mod teardown;
 mod testing;
 
 use crate::api::{
-    MicroTime,
+    Condition, Failure, MicroTime,
     step::{HookCall, Report, Step},
 };
 use kube::api::ObjectMeta;
@@ -156,6 +156,22 @@ impl EventDraft {
     pub fn warning(reason: &str, message: impl Into<String>) -> Self {
         Self { kind: EventKind::Warning, reason: reason.into(), message: message.into() }
     }
+}
+
+/// What has happened, with what the step of it has failed with or has waited for last.
+fn with_cause(what: &str, failure: Option<&Failure>, conditions: &[Condition]) -> String {
+    let waits_for =
+        conditions::get(conditions, "Ready").filter(|c| matches!(c.reason.as_str(), "Building" | "Activating"));
+    let cause = failure.map(|f| f.message.as_str()).or(waits_for.map(|c| c.message.as_str()));
+    match cause.filter(|cause| !cause.is_empty()) {
+        Some(cause) => commands::shorten(format!("{what}: {cause}"), 900),
+        None => what.to_owned(),
+    }
+}
+
+/// The Events of what the API server has warned of while a step created objects.
+fn step_warnings(warnings: &[String]) -> impl Iterator<Item = EventDraft> {
+    warnings.iter().map(|warning| EventDraft::warning("TemplateWarning", warning.as_str()))
 }
 
 /// Whether the object has our finalizer.

@@ -112,3 +112,67 @@ async fn an_error_in_the_question_is_told_and_is_no_yes() {
     assert_eq!(made(&things), ["configmap/env--0"]);
     holds_throughout(&sandbox).await;
 }
+
+/// A question that is wrong holds up what is under way, and breaks nothing: an edit is taken up at once.
+#[tokio::test]
+async fn an_edit_of_the_question_is_taken_up_by_what_is_under_way() {
+    let (sandbox, _controller, things) = alone("objects-edit").await;
+    let objects = json!({
+        "templates": [map("${resource.metadata.name}", json!({"ready": "no"}))],
+        "leaseTemplates": [map("of-${lease.metadata.name}", json!({"ready": "no"}))],
+        "readyWhen": "objects.all(o, o.data.ready == 'yes')",
+    });
+    let question = |text: &str| json!({"spec": {"driver": {"objects": {"readyWhen": text}}}});
+    apply(&sandbox, &env(objects, json!({}))).await;
+    apply(&sandbox, &lease("a", json!({}))).await;
+    let built = sandbox.wait_for("resource/env--0", "building", building("readyWhen is false")).await;
+    sandbox.patch(Identity::Admin, "blueprint/env", question("objects.")).await;
+    let wrong = "spec.driver.objects.readyWhen: the expression is not CEL";
+    sandbox.wait_for("resource/env--0", "told of what is wrong", building(wrong)).await;
+    sandbox.patch(Identity::Admin, "blueprint/env", question("objects.exists(o, o.data.ready == 'no')")).await;
+    let active = sandbox.wait_phase("resource/env--0", "Active").await;
+    assert_eq!(active.metadata.uid, built.metadata.uid);
+
+    sandbox.wait_phase("lease/a", "Active").await;
+    release(&sandbox, "lease/a").await;
+    sandbox.patch(Identity::Admin, "blueprint/env", question("objects.all(o, o.metadata.name != 'of-b')")).await;
+    apply(&sandbox, &lease("b", json!({}))).await;
+    sandbox.wait_for("lease/b", "activating", activating("readyWhen is false")).await;
+    sandbox.patch(Identity::Admin, "blueprint/env", question("objects.")).await;
+    sandbox.wait_for("lease/b", "told of what is wrong", activating(wrong)).await;
+    sandbox.patch(Identity::Admin, "blueprint/env", question("size(objects) == 2")).await;
+    let limit = std::time::Duration::from_secs(5);
+    sandbox.wait_within(limit, "lease/b", "active at once", |l| phase(l) == "Active").await;
+    things.caught_up().await;
+    assert_eq!(made(&things), ["configmap/env--0", "configmap/of-a", "configmap/of-b"], "nothing is made again");
+    holds_throughout(&sandbox).await;
+}
+
+/// Outputs see the objects as they are, whether anything is asked of those or not.
+#[tokio::test]
+async fn outputs_see_the_objects_where_nothing_is_asked_of_them() {
+    let (sandbox, _controller, _things) = alone("objects-unasked").await;
+    let objects = json!({
+        "templates": [map("${resource.metadata.name}", json!({"port": "80"}))],
+        "outputs": {
+            "port": "${objects[0].data.port}",
+            "of": "${lease.metadata.name} on ${objects.map(o, o.metadata.name)[0]}",
+        },
+    });
+    apply(&sandbox, &env(objects, json!({}))).await;
+    apply(&sandbox, &lease("a", json!({}))).await;
+    let active = sandbox.wait_phase("lease/a", "Active").await;
+    assert_eq!(active.data["status"]["outputs"], json!({"port": "80", "of": "a on env--0"}));
+
+    let own = json!({
+        "leaseTemplates": [map("of-${lease.metadata.name}", json!({}))],
+        "outputs": {"of": null, "port": "${objects.map(o, o.metadata.name + string(has(o.data)))[0]}", "all": "${size(objects)}"},
+    });
+    release(&sandbox, "lease/a").await;
+    sandbox.wait_phase("lease/a", "Destroyed").await;
+    sandbox.patch(Identity::Admin, "blueprint/env", json!({"spec": {"driver": {"objects": own}}})).await;
+    apply(&sandbox, &lease("b", json!({}))).await;
+    let active = sandbox.wait_phase("lease/b", "Active").await;
+    assert_eq!(active.data["status"]["outputs"], json!({"port": "env--0true", "all": "2"}));
+    holds_throughout(&sandbox).await;
+}

@@ -181,6 +181,78 @@ impl Standstill {
     }
 }
 
+/// Notes what is asked of the API server.
+#[derive(Default)]
+pub struct Notes {
+    requests: std::sync::Mutex<Vec<String>>,
+}
+
+impl Notes {
+    /// None yet.
+    pub fn new() -> Arc<Notes> {
+        Arc::default()
+    }
+
+    /// The requests so far: method, path and query as they are sent, and what is accepted.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// The way past it.
+    pub fn way(self: &Arc<Self>) -> impl FnOnce(Client) -> Client + Send + use<> {
+        let notes = self.clone();
+        through(move |request, own| {
+            let accepted = request.headers().get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+            let request_line = format!("{} {} {accepted}", request.method(), request.uri());
+            notes.requests.lock().unwrap().push(request_line);
+            async move { own.send(request).await }
+        })
+    }
+}
+
+/// Answers a number of requests with 429 (Too Many Requests), as an API server that is busy does.
+pub struct Busy {
+    method: Method,
+    part: &'static str,
+    retry_after: &'static str,
+    left: AtomicUsize,
+    refused: watch::Sender<usize>,
+}
+
+impl Busy {
+    /// For so many requests of this method whose path holds this part, and with this `Retry-After`.
+    pub fn new(method: Method, part: &'static str, requests: usize, retry_after: &'static str) -> Arc<Busy> {
+        let (left, refused) = (AtomicUsize::new(requests), watch::Sender::new(0));
+        Arc::new(Busy { method, part, retry_after, left, refused })
+    }
+
+    /// Returns when so many have been refused.
+    pub async fn refused(&self, requests: usize) {
+        come_to(&self.refused, "the requests that are refused", |n| *n >= requests).await;
+    }
+
+    /// The way past it.
+    pub fn way(self: &Arc<Self>) -> impl FnOnce(Client) -> Client + Send + use<> {
+        let busy = self.clone();
+        through(move |request, own| {
+            let busy = busy.clone();
+            async move {
+                let is_meant = *request.method() == busy.method && request.uri().path().contains(busy.part);
+                let one_less = |left: usize| left.checked_sub(1);
+                let refuses = is_meant && busy.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+                if !refuses {
+                    return own.send(request).await;
+                }
+                busy.refused.send_modify(|n| *n += 1);
+                // As API Priority and Fairness says it.
+                let text = b"Too many requests, please try again later.\n".to_vec();
+                let answer = Response::builder().status(429).header("Retry-After", busy.retry_after);
+                Ok(answer.body(Body::from(text)).unwrap())
+            }
+        })
+    }
+}
+
 /// A change of what matters: Events are told in their own time, and would make every count another.
 fn is_change(request: &Request<Body>) -> bool {
     !matches!(*request.method(), Method::GET | Method::HEAD)

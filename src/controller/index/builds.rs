@@ -46,7 +46,7 @@ impl Index {
                 && matches!(conditions::true_reason(conditions, "Released"), Some("Failed" | "BuildTimeout")) =>
             {
                 let said = conditions::get(conditions, "Released").map_or("", |c| c.message.as_str());
-                let why = match pool::failure(resource).filter(|failure| *failure != said) {
+                let why = match pool::failure(resource).filter(|failure| !said.contains(failure)) {
                     Some(failure) => format!("{said}: {failure}"),
                     None => said.to_owned(),
                 };

@@ -362,7 +362,11 @@ impl Index {
         }
         let id = uid(&blueprint.metadata).to_owned();
         self.blueprint_uids.insert(id.clone(), key.clone());
-        let policy = |b: &Blueprint| (b.spec.lease.clone(), b.spec.expiry.clone());
+        // What holds for its leases, and what is made for those that are being activated.
+        let policy = |b: &Blueprint| {
+            let spec = &b.spec;
+            (spec.lease.clone(), spec.expiry.clone(), spec.driver.clone(), spec.attributes.clone())
+        };
         let policy_changed = known.as_deref().is_some_and(|known| policy(known) != policy(&blueprint));
         let mut pool = Pool::new(Arc::new(blueprint));
         self.note_names(&key, &mut pool);

@@ -66,7 +66,7 @@ impl Accounts {
         let service = service_fn(move |mut request: http::Request<Body>| {
             request.headers_mut().insert("impersonate-user", user.clone());
             let own = own.clone();
-            async move { own.send(request).await }
+            async move { super::throttle::keep_retry_after(own.send(request).await?).await }
         });
         let client = Client::new(service, account.namespace.clone());
         if clients.len() >= KEPT {

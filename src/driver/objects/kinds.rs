@@ -30,6 +30,13 @@ pub struct Kind {
     pub kind: String,
 }
 
+impl Kind {
+    /// Its group; that of the core kinds is empty.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+}
+
 /// A kind as the API server has it.
 #[derive(Clone, Debug)]
 pub struct Known {

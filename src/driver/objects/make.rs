@@ -2,49 +2,52 @@
 //! Nothing is ever adopted: what is there and not ours stays as it is, and the build fails.
 
 use super::{
-    NAME_AS_MANAGER, Workshop, failure, for_good, in_time, is_missing,
+    NAME_AS_MANAGER, Workshop,
+    create::{Created, create},
+    failure, for_good, in_time, is_missing,
     kinds::Known,
-    live::{Seen, Sight},
+    live::Seen,
     plan::{ATTEMPT, About, OWNER, Plan, Unmade, is_of_namesake, owner_of},
     proof::{PROOF, Proofs},
     record::{Made, Record},
     refused,
+    sites::LeaseKind,
 };
 use crate::{
     api::{
-        Blueprint, Duration, Resource,
-        step::{Answer, EffectKey, Facts, Observed, StepKind, Wait},
+        Blueprint, Duration, Failure, Resource,
+        step::{Answer, EffectKey, Facts, StepKind, Wait},
     },
     driver::Work,
 };
-use kube::{
-    Client,
-    api::{DynamicObject, PostParams},
-};
+use kube::{Client, api::DynamicObject};
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 /// Where nothing tells of changes, an environment that is in use is looked at so often.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What is waited for is put on record at most this often: objects may change what they say of themselves without end.
+const NEWS: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A step that has come this far so long after it began looks again whether it is wanted: it may have stood still meanwhile,
 /// with its whole process, while another controller took over.
 const STOOD_STILL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a step is about, as far as it is there.
-struct Job {
-    blueprint: Arc<Blueprint>,
-    resource: Arc<Resource>,
-    plan: Arc<Plan>,
+pub(super) struct Job {
+    pub(super) blueprint: Arc<Blueprint>,
+    pub(super) resource: Arc<Resource>,
+    pub(super) plan: Arc<Plan>,
 }
 
-/// How the objects are: in order, as they were last seen.
-struct Sights {
+/// What one call has created.
+#[derive(Default)]
+struct New {
+    /// The objects, by their place in the record.
     seen: BTreeMap<usize, Seen>,
-    /// Those that are gone, by the API server's own word.
-    gone: Vec<usize>,
-    /// Nothing tells of changes.
-    polled: bool,
+    /// What the API server has warned of.
+    warnings: Vec<String>,
 }
 
 impl Workshop {
@@ -52,15 +55,8 @@ impl Workshop {
     pub(super) async fn allocate_record(&self, work: &Work) -> Value {
         let kind = kind_of(work);
         let nothing = || serde_json::json!({"driver": super::NAME});
-        let Ok(about) = self.about(kind, work).await else { return nothing() };
-        let lease_kinds = match work.key.lease {
-            Some(_) => Vec::new(),
-            None => {
-                let (blueprint, resource) = (&about.blueprint, &about.resource);
-                let about_it = About { blueprint, resource, lease: None, objects: None };
-                about.plan.lease_kinds(&*self.evaluator, &about_it).await
-            }
-        };
+        let Ok(about) = self.about(work).await else { return nothing() };
+        let lease_kinds = self.lease_kinds(work, &about).await;
         match self.render(kind, work, &about).await {
             Ok(objects) => about.plan.record(&objects, lease_kinds).value(),
             // It fails again as it is built, and is told then.
@@ -68,11 +64,21 @@ impl Workshop {
         }
     }
 
+    /// Of a resource: where its leases get what.
+    async fn lease_kinds(&self, work: &Work, about: &Job) -> Vec<LeaseKind> {
+        if work.key.lease.is_some() {
+            return Vec::new();
+        }
+        let (blueprint, resource) = (&about.blueprint, &about.resource);
+        let about_it = About { blueprint, resource, lease: None, objects: None };
+        about.plan.lease_kinds(&*self.evaluator, &about_it).await
+    }
+
     /// Makes what the work is about. Each call goes on from what is on record.
     pub(super) async fn make(self: Arc<Self>, work: Work) -> Answer {
         let kind = kind_of(&work);
         let mut known_at = Instant::now();
-        let about = match self.about(kind, &work).await {
+        let about = match self.about(&work).await {
             Ok(about) => about,
             Err(answer) => return answer,
         };
@@ -81,7 +87,8 @@ impl Workshop {
             Err(answer) => return answer,
         };
         let mut record = match Record::of(&work) {
-            Ok(record) => record.unwrap_or_else(|| Record::new(about.plan.account.clone())),
+            Ok(Some(record)) => record,
+            Ok(None) => Record::new(about.plan.account.clone()),
             Err(error) => {
                 return for_good(kind, "RecordUnreadable", format!("status.built cannot be read: {error}"));
             }
@@ -93,13 +100,8 @@ impl Workshop {
             );
             return for_good(kind, "Outdated", why);
         }
-        let known = record.objects.len();
-        for (made, _) in &rendered {
-            if !record.objects.iter().any(|recorded| recorded.is(made)) {
-                record.objects.push(made.clone());
-            }
-        }
-        if record.objects.len() > known {
+        let lease_kinds = self.lease_kinds(&work, &about).await;
+        if record.extend(about.plan.record(&rendered, lease_kinds)) {
             // The Blueprint has changed since: first on record, then made.
             return Answer::Again(Wait { built: Some(record.value()), ..Wait::after(Duration::from_millis(0)) });
         }
@@ -107,45 +109,47 @@ impl Workshop {
             Ok(client) => client,
             Err(error) => return refused(kind, &error),
         };
-        let mut new = BTreeMap::new();
-        for (made, object) in rendered {
+        let mut new = New::default();
+        for (template, (made, object)) in rendered.into_iter().enumerate() {
             let Some(n) = record.objects.iter().position(|recorded| recorded.is(&made)) else { continue };
             if record.objects[n].uid.is_some() {
                 continue;
             }
-            match self.make_one(&work, &client, &record, &made, object, &mut known_at).await {
-                Ok(object) => {
+            match self
+                .make_one(&work, &client, &record, &made, (path_of_template(&work, template), object), &mut known_at)
+                .await
+            {
+                Ok(Created { object, warnings }) => {
+                    if let Some(other) = record.objects.iter().find(|m| m.uid.is_some() && m.uid == object.metadata.uid)
+                    {
+                        let path = path_of_template(&work, template);
+                        let why = format!("{path}: {} is the same object as {}", made.told(), other.told_in_full());
+                        let why = format!("{why}, which another template makes; name them apart, or leave one out");
+                        return new.or_first(&record, &work, for_good(kind, "ObjectExists", why));
+                    }
                     let seen = Seen::of(object.clone(), &made.kind);
                     record.objects[n].uid = object.metadata.uid;
                     record.objects[n].fields = seen.fields.clone();
-                    new.insert(n, seen);
+                    new.seen.insert(n, seen);
+                    new.warnings.extend(warnings.iter().map(|warning| format!("{}: {warning}", made.told())));
                 }
-                // What was made before it is put on record first.
-                Err(_) if !new.is_empty() => return put_on_record(&record, &work),
-                Err(answer) => return answer,
+                Err(answer) => return new.or_first(&record, &work, answer),
             }
         }
         self.await_ready(kind, work, &about, record, new).await
     }
 
     /// Waits until what was made is ready.
-    async fn await_ready(
-        &self,
-        kind: StepKind,
-        work: Work,
-        about: &Job,
-        record: Record,
-        mut new: BTreeMap<usize, Seen>,
-    ) -> Answer {
-        let is_new = !new.is_empty();
+    async fn await_ready(&self, kind: StepKind, work: Work, about: &Job, record: Record, mut new: New) -> Answer {
+        let is_new = !new.seen.is_empty();
+        let began = Instant::now();
         let owner = owner_of(&work.key).to_owned();
         let changed = self.live.changed(&owner);
         let mut pause = std::time::Duration::from_secs(1);
         loop {
-            let sights = match self.look(&work, &record, std::mem::take(&mut new)).await {
+            let sights = match self.look(&work, &record, new.seen.clone()).await {
                 Ok(sights) => sights,
-                Err(_) if is_new => return put_on_record(&record, &work),
-                Err(error) => return refused(kind, &error),
+                Err(error) => return new.or_first(&record, &work, refused(kind, &error)),
             };
             if let Some(gone) = sights.gone.first() {
                 let why = format!("{} was made and is gone again", record.objects[*gone].told());
@@ -153,20 +157,25 @@ impl Workshop {
             }
             let verdict = match self.judge(&work, about, &sights).await {
                 Ok(verdict) => verdict,
-                Err(_) if is_new => return put_on_record(&record, &work),
-                Err(answer) => return answer,
+                Err(answer) => return new.or_first(&record, &work, answer),
             };
             let why = match verdict {
                 Ok(outputs) => {
                     let interfaces = about.resource.status.as_ref().map(|s| s.interfaces.clone()).unwrap_or_default();
                     let built = Some(record.value());
-                    return Answer::Done(Facts { interfaces, outputs, built, storage: None });
+                    let warnings = std::mem::take(&mut new.warnings);
+                    return Answer::Done(Facts { interfaces, outputs, built, warnings, storage: None });
                 }
                 Err(why) => super::brief(why),
             };
             if is_new || why != work.told {
-                let built = is_new.then(|| record.value());
-                return Answer::Again(Wait { why, built, ..Wait::after(Duration::from_millis(0)) });
+                let left = NEWS.saturating_sub(began.elapsed());
+                if !is_new && !work.told.is_empty() && !left.is_zero() {
+                    let _ = tokio::time::timeout(left, changed.notified()).await;
+                    continue;
+                }
+                let (built, warnings) = (is_new.then(|| record.value()), std::mem::take(&mut new.warnings));
+                return Answer::Again(Wait { why, built, warnings, ..Wait::after(Duration::from_millis(0)) });
             }
             // What is judged with a lease may be its resource's, whose changes are told to that.
             let pause_now = if sights.polled || work.lease.is_some() { pause } else { LOOK_AGAIN.to_std() };
@@ -175,162 +184,19 @@ impl Workshop {
         }
     }
 
-    /// How the objects of a record are: as they were just made, as their watch shows them, or as they are read.
-    async fn look(&self, work: &Work, record: &Record, new: BTreeMap<usize, Seen>) -> Result<Sights, kube::Error> {
-        let mut sights = Sights { seen: new, gone: Vec::new(), polled: false };
-        let owner = owner_of(&work.key);
-        for (n, made) in record.objects.iter().enumerate() {
-            if sights.seen.contains_key(&n) || made.uid.is_none() {
-                continue;
-            }
-            match self.live.sight(&self.world(), &record.account, owner, made) {
-                Sight::There(seen) => {
-                    sights.seen.insert(n, seen);
-                    continue;
-                }
-                Sight::NotSeen | Sight::NotYet => {}
-                Sight::Denied => sights.polled = true,
-            }
-            match self.read_made(&self.client(record)?, record, made).await? {
-                Some(found) if found.metadata.uid == made.uid => {
-                    sights.seen.insert(n, Seen::of(found, &made.kind));
-                }
-                _ => sights.gone.push(n),
-            }
-        }
-        Ok(sights)
-    }
-
-    /// Whether they are ready, and what the lease is told then; or why not.
-    async fn judge(
-        &self,
-        work: &Work,
-        about: &Job,
-        sights: &Sights,
-    ) -> Result<Result<BTreeMap<String, String>, String>, Answer> {
-        let kind = kind_of(work);
-        let objects = self.objects_of(work, about, sights).await.map_err(|error| refused(kind, &error))?;
-        let about_it = About {
-            blueprint: &about.blueprint,
-            resource: &about.resource,
-            lease: work.lease.as_deref(),
-            objects: Some(objects),
-        };
-        if let Some(why) = self.not_ready(about, &about_it, work.lease.is_some()).await {
-            return Ok(Err(why));
-        }
-        let outputs = about.plan.outputs(&*self.evaluator, &about_it).await;
-        let outputs = outputs.map_err(|unmade| self.unmade(kind, &about.blueprint, &unmade))?;
-        let mut all = match work.lease {
-            Some(_) => about.resource.status.as_ref().map(|s| s.outputs.clone()).unwrap_or_default(),
-            None => BTreeMap::new(),
-        };
-        all.extend(outputs);
-        Ok(Ok(all))
-    }
-
-    /// What `readyWhen` says against it. An error means not ready, and is told.
-    async fn not_ready(&self, about: &Job, about_it: &About<'_>, of_lease: bool) -> Option<String> {
-        let expression = about.plan.ready_when.clone().filter(|_| about.plan.judges(of_lease))?;
-        let bindings = super::plan::bindings(about_it, expression.roots());
-        let outcome = self.evaluator.evaluate(vec![expression], bindings).await.pop()?;
-        match outcome {
-            Ok(Value::Bool(true)) => None,
-            Ok(Value::Bool(false)) => Some(format!("readyWhen is false{}", told(about_it.objects.as_deref()))),
-            Ok(other) => {
-                Some(format!("readyWhen gives {}, which is neither true nor false", super::plan::told(&other)))
-            }
-            Err(error) => {
-                if error == crate::expression::EvaluationError::TooSlow {
-                    self.is_too_slow(&about.blueprint, format!("spec.driver.objects.readyWhen: {error}"));
-                }
-                Some(format!("readyWhen: {error}"))
-            }
-        }
-    }
-
-    /// `objects`: those of the work's own record, and for a lease those of its resource before them.
-    async fn objects_of(&self, work: &Work, about: &Job, sights: &Sights) -> Result<Vec<Value>, kube::Error> {
-        let mut objects = Vec::new();
-        if work.lease.is_some()
-            && about.plan.judges(true)
-            && let Ok(Some(record)) = Record::of_resource(&about.resource)
-        {
-            let key = EffectKey::of_resource(&work.key.resource);
-            let beneath = Work { key, lease: None, ..work.clone() };
-            let sights = self.look(&beneath, &record, BTreeMap::new()).await?;
-            objects.extend(sights.seen.values().map(|seen| (*seen.value).clone()));
-        }
-        objects.extend(sights.seen.values().map(|seen| (*seen.value).clone()));
-        Ok(objects)
-    }
-
-    /// How what was made is by now.
-    pub(super) async fn look_after(self: Arc<Self>, work: Work) -> Option<Observed> {
-        let kind = kind_of(&work);
-        let record = Record::of(&work).ok()??;
-        let names_lease = || work.blueprint.as_ref().and_then(|b| b.spec.driver.objects.as_ref()?.ready_when.as_ref());
-        let of_lease = work.lease.is_some();
-        let judged_beneath = of_lease && names_lease().is_some_and(|text| text.contains("lease"));
-        if record.objects.is_empty() && !judged_beneath {
-            return Some(Observed::default());
-        }
-        let sights = match self.look(&work, &record, BTreeMap::new()).await {
-            Ok(sights) => sights,
-            Err(error) => {
-                // It is not known; and nothing says when it will be.
-                tracing::debug!(account = %record.account, "an environment cannot be looked at: {error}");
-                return None;
-            }
-        };
-        let mut observed =
-            Observed { look_again: (sights.polled || judged_beneath).then_some(LOOK_AGAIN), ..Observed::default() };
-        let gone: Vec<_> = sights.gone.iter().map(|n| &record.objects[*n]).collect();
-        let gone_told = gone.iter().map(|made| format!("{} is gone", made.told())).collect::<Vec<_>>().join("; ");
-        // Where its Blueprint cannot be read any more it is not known what matters: what was told stands.
-        let about = self.about(kind, &work).await.ok()?;
-        if about.plan.judges(work.lease.is_some()) {
-            // With a question of its own it says what matters.
-            let objects = self.objects_of(&work, &about, &sights).await.ok()?;
-            let about_it = About {
-                blueprint: &about.blueprint,
-                resource: &about.resource,
-                lease: work.lease.as_deref(),
-                objects: Some(objects),
-            };
-            let against = self.not_ready(&about, &about_it, work.lease.is_some()).await;
-            // A question that takes too long gets no answer, and is not asked again.
-            self.plan(&about.blueprint).await.ok()?;
-            if let Some(why) = against {
-                let gone_told = if gone.is_empty() { String::new() } else { format!("{gone_told}; ") };
-                observed.lost = Some(format!("{gone_told}{why}"));
-                observed.for_good = !gone.is_empty();
-            }
-        } else if !gone.is_empty() {
-            observed.lost = Some(gone_told);
-            observed.for_good = true;
-        }
-        // From here on nothing is asked: what is news is told.
-        for (n, seen) in &sights.seen {
-            let made = &record.objects[*n];
-            if made.fields.is_some() && seen.fields != made.fields && self.is_news(made, seen.fields.as_deref()) {
-                observed.changed.push(format!("{} was changed by somebody; it is left so", made.told()));
-            }
-        }
-        if observed.lost.is_none() {
-            let news = gone.iter().filter(|made| self.is_news(made, None));
-            observed.gone = news.map(|made| format!("{} is gone; it is not made again", made.told())).collect();
-        }
-        Some(observed)
-    }
-
-    async fn about(&self, kind: StepKind, work: &Work) -> Result<Job, Answer> {
+    pub(super) async fn about(&self, work: &Work) -> Result<Job, Answer> {
         let (Some(blueprint), Some(resource)) = (work.blueprint.clone(), work.resource.clone()) else {
             return Err(Answer::Again(Wait::after(Duration::from_secs(1))));
         };
         match self.plan(&blueprint).await {
             Ok(plan) => Ok(Job { blueprint, resource, plan }),
-            Err(trouble) => Err(for_good(kind, trouble.reason, trouble.message)),
+            Err(trouble) if trouble.reason == "ExpressionTooSlow" && !super::is_of_question(&trouble.message) => {
+                Err(for_good(kind_of(work), trouble.reason, trouble.message))
+            }
+            // An edit of the Blueprint mends it, and what is under way goes on with that edit.
+            Err(trouble) => {
+                Err(Answer::Again(Wait { why: super::brief(trouble.message), ..Wait::after(Duration::from_secs(1)) }))
+            }
         }
     }
 
@@ -345,7 +211,7 @@ impl Workshop {
         rendered.map_err(|unmade| self.unmade(kind, &about.blueprint, &unmade))
     }
 
-    fn unmade(&self, kind: StepKind, blueprint: &Blueprint, unmade: &Unmade) -> Answer {
+    pub(super) fn unmade(&self, kind: StepKind, blueprint: &Blueprint, unmade: &Unmade) -> Answer {
         if unmade.is_too_slow() {
             self.is_too_slow(blueprint, unmade.to_string());
         }
@@ -359,19 +225,17 @@ impl Workshop {
         client: &Client,
         record: &Record,
         made: &Made,
-        object: Value,
+        (path, mut object): (String, Value),
         known_at: &mut Instant,
-    ) -> Result<DynamicObject, Answer> {
+    ) -> Result<Created, Answer> {
         let kind = kind_of(work);
         let explain = |error: &kube::Error| match refused(kind, error) {
-            Answer::Failed(failed) => Answer::Failed(crate::api::Failure {
-                message: format!("{}: {}", made.told(), failed.message),
-                ..failed
-            }),
-            Answer::FailedForGood(failed) => Answer::FailedForGood(crate::api::Failure {
-                message: format!("{}: {}", made.told(), failed.message),
-                ..failed
-            }),
+            Answer::Failed(failed) => {
+                Answer::Failed(Failure { message: format!("{}: {}", made.told(), failed.message), ..failed })
+            }
+            Answer::FailedForGood(failed) => {
+                Answer::FailedForGood(Failure { message: format!("{}: {}", made.told(), failed.message), ..failed })
+            }
             answer => answer,
         };
         let known = match self.kinds.resolve(client, &made.kind).await {
@@ -394,12 +258,11 @@ impl Workshop {
         }
         let namespace = made.namespace.as_deref().unwrap_or(&record.account.namespace);
         let api = known.api(client.clone(), namespace);
-        let mut object: DynamicObject = serde_json::from_value(object)
-            .map_err(|error| for_good(kind, "InvalidTemplate", format!("{}: {error}", made.told())))?;
         let proofs = self.prover.proofs().await.map_err(|error| explain(&error))?;
         let place = if known.namespaced { namespace } else { "" };
         if let Some(proof) = proofs.of(&work.key, &made.kind, place, &made.name) {
-            object.metadata.annotations.get_or_insert_default().insert(PROOF.into(), proof);
+            // A rendered object has annotations.
+            object["metadata"]["annotations"][PROOF] = proof.into();
         }
         // The request is not dropped with the step: or nobody would know whether it was carried out.
         let Some(open) = self.open(&work.key).await else {
@@ -416,24 +279,24 @@ impl Workshop {
         let creating = {
             let api = api.clone();
             tokio::spawn(async move {
-                let params = PostParams { field_manager: Some(NAME_AS_MANAGER.into()), ..PostParams::default() };
-                let created = in_time(api.create(&params, &object)).await;
+                let created = in_time(create(&api, NAME_AS_MANAGER, &object)).await;
                 drop(open);
                 created
             })
         };
         let created = creating.await.map_err(|error| failure(kind, "Panicked", error.to_string()))?;
         match created {
-            Ok(object) => Ok(object),
+            Ok(created) => Ok(created),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 let found = super::read(&api, &made.name).await.map_err(|error| explain(&error))?;
-                self.found(kind, work, (&api, &known), made, found, &proofs).await
+                let object = self.found(kind, work, (&api, &known), made, found, &proofs).await?;
+                Ok(Created { object, warnings: Vec::new() })
             }
             Err(error) => {
                 if is_missing(&error) {
                     self.kinds.forget(&made.kind);
                 }
-                Err(explain(&error))
+                Err(naming_template(explain(&error), &path))
             }
         }
     }
@@ -490,22 +353,33 @@ fn is_of_earlier(object: &DynamicObject, key: &EffectKey) -> bool {
     label(OWNER).as_deref() == Some(lease) && of.is_some_and(|of| of < *attempt)
 }
 
-fn kind_of(work: &Work) -> StepKind {
+pub(super) fn kind_of(work: &Work) -> StepKind {
     if work.key.lease.is_some() { StepKind::Activate } else { StepKind::Build }
 }
 
-/// The step goes on when the UIDs that there are by now are on record.
-fn put_on_record(record: &Record, work: &Work) -> Answer {
-    let why = work.told.clone();
-    Answer::Again(Wait { why, built: Some(record.value()), ..Wait::after(Duration::from_millis(0)) })
+impl New {
+    /// What was created by now is put on record first, and the step goes on from there; else this is its answer.
+    fn or_first(self, record: &Record, work: &Work, answer: Answer) -> Answer {
+        if self.seen.is_empty() {
+            return answer;
+        }
+        let (why, warnings) = (work.told.clone(), self.warnings);
+        Answer::Again(Wait { why, warnings, built: Some(record.value()), ..Wait::after(Duration::from_millis(0)) })
+    }
 }
 
-/// What the phases of the objects say, where they say anything: why an environment is not ready is seldom in the question.
-fn told(objects: Option<&[Value]>) -> String {
-    let phase = |object: &Value| {
-        let text = |at: &str| object.pointer(at).and_then(Value::as_str).map(str::to_owned);
-        Some(format!("{} {} is {}", text("/kind")?, text("/metadata/name")?, text("/status/phase")?))
-    };
-    let phases: Vec<_> = objects.unwrap_or_default().iter().filter_map(phase).take(8).collect();
-    if phases.is_empty() { String::new() } else { format!(" ({})", phases.join(", ")) }
+/// Where a template stands in the Blueprint.
+fn path_of_template(work: &Work, n: usize) -> String {
+    let field = if work.key.lease.is_some() { "leaseTemplates" } else { "templates" };
+    format!("spec.driver.objects.{field}[{n}]")
+}
+
+/// A failure for good is the template's, and names it.
+fn naming_template(answer: Answer, path: &str) -> Answer {
+    match answer {
+        Answer::FailedForGood(failed) => {
+            Answer::FailedForGood(Failure { message: format!("{path}: {}", failed.message), ..failed })
+        }
+        answer => answer,
+    }
 }

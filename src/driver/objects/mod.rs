@@ -3,22 +3,26 @@
 //! (design.md, 7; api.md, 6).
 
 mod accounts;
+mod create;
 mod definitions;
 mod kinds;
 mod live;
 mod make;
 mod plan;
 mod proof;
+mod ready;
 mod record;
 mod remove;
 mod sites;
+mod throttle;
 mod volumes;
+mod why;
 
 use super::{Attachment, Driver, Trouble, Warn, Work};
 use crate::{
     api::{
         Blueprint, Failure,
-        step::{Answer, EffectKey, FreeSteps, Observed, StepKind},
+        step::{Answer, EffectKey, FreeSteps, Observed, StepKind, Wait},
     },
     expression::EvaluatorHandle,
 };
@@ -138,7 +142,7 @@ impl Driver for Objects {
         let names_lease = |text: &String| text.contains("lease");
         let nothing_to_do = driver.is_some_and(|driver| {
             driver.lease_templates.is_empty()
-                && !driver.ready_when.as_ref().is_some_and(names_lease)
+                && ![&driver.ready_when, &driver.failed_when].into_iter().flatten().any(names_lease)
                 && !driver.outputs.values().any(names_lease)
         });
         let recorded = record.map(|r| r.get("objects").and_then(Value::as_array).is_some_and(|o| !o.is_empty()));
@@ -193,8 +197,14 @@ impl Driver for Objects {
     }
 }
 
+/// Whether it is `readyWhen` or `failedWhen` that a message on a slow expression names. Those only decide how long something
+/// is waited for: nothing fails by them.
+fn is_of_question(message: &str) -> bool {
+    ["readyWhen", "failedWhen"].iter().any(|field| message.starts_with(&format!("spec.driver.objects.{field}:")))
+}
+
 fn unattached() -> Answer {
-    Answer::Again(crate::api::step::Wait::after(crate::api::Duration::from_secs(1)))
+    Answer::Again(Wait::after(crate::api::Duration::from_secs(1)))
 }
 
 impl Workshop {
@@ -422,6 +432,11 @@ fn brief(text: String) -> String {
 
 /// What a refused request means: for good only where the same request can never be taken.
 fn refused(kind: StepKind, error: &kube::Error) -> Answer {
+    if let Some(wait) = throttle::retry_after(error) {
+        // It says nothing of what was asked for: no attempt has failed.
+        let why = brief(format!("the API server asks to try again after {wait}: {}", words(error)));
+        return Answer::Again(Wait { why, ..Wait::after(wait) });
+    }
     match error {
         kube::Error::Api(status) => {
             let reason = if status.reason.is_empty() { "Refused" } else { status.reason.as_str() };

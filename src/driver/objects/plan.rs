@@ -1,5 +1,6 @@
 //! A Blueprint's templates and expressions, parsed and checked once for each generation of it.
 
+mod parse;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +13,10 @@ use super::{
 use crate::{
     api::{Blueprint, Lease, Resource, blueprint::ObjectsDriver, step::EffectKey},
     driver::Trouble,
-    expression::{Binding, Bindings, EvaluationError, Evaluator, Expression, Invalid, Template, template::RenderError},
+    expression::{Binding, Bindings, EvaluationError, Evaluator, Expression, Template, template::RenderError},
 };
 use kube::api::DynamicObject;
+use parse::{parse, parse_all, parse_question};
 use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,6 +75,8 @@ pub struct Plan {
     lease_sites: Vec<SiteTemplate>,
     /// When they are ready.
     pub ready_when: Option<Expression>,
+    /// When they cannot become ready any more.
+    pub failed_when: Option<Expression>,
     /// What the lease is told.
     pub outputs: BTreeMap<String, Template>,
 }
@@ -103,6 +107,16 @@ pub enum Unmade {
         /// What is wrong, and what to do.
         why: String,
     },
+    /// Two templates make the same object.
+    #[error("{path}: it makes {what}, and so does {first}; name them apart")]
+    Twice {
+        /// Where the second stands in the Blueprint.
+        path: String,
+        /// The object.
+        what: String,
+        /// The first.
+        first: String,
+    },
 }
 
 impl Unmade {
@@ -111,6 +125,7 @@ impl Unmade {
         match self {
             Self::Render(error) => error.source.reason(),
             Self::Wrong { .. } => "InvalidTemplate",
+            Self::Twice { .. } => "ObjectExists",
         }
     }
 
@@ -139,28 +154,22 @@ impl Plan {
         let built = &["resource", "blueprint"][..];
         let leased = &["resource", "blueprint", "lease"][..];
         let judged = &["objects", "resource", "blueprint", "lease"][..];
-        let ready_when = match &driver.ready_when {
-            Some(source) => {
-                let path = format!("{HERE}.readyWhen");
-                let expression = evaluator.parse(source).await.map_err(|e| invalid(&path, &e))?;
-                see_only(&path, expression.roots().iter().map(String::as_str), judged)?;
-                Some(expression)
-            }
-            None => None,
-        };
+        let ready_when = parse_question(evaluator, driver.ready_when.as_deref(), "readyWhen", judged).await?;
+        let failed_when = parse_question(evaluator, driver.failed_when.as_deref(), "failedWhen", judged).await?;
         let mut outputs = BTreeMap::new();
         for (name, text) in &driver.outputs {
             let path = format!("{HERE}.outputs.{name}");
             outputs.insert(name.clone(), parse(evaluator, &json!(text), &path, judged).await?);
         }
-        let templates = parse_all(evaluator, &driver.templates, "templates", built).await?;
-        let lease_templates = parse_all(evaluator, &driver.lease_templates, "leaseTemplates", leased).await?;
+        let templates = parse_all(evaluator, &driver.templates, "templates", built, &account.namespace).await?;
+        let lease_templates =
+            parse_all(evaluator, &driver.lease_templates, "leaseTemplates", leased, &account.namespace).await?;
         let mut lease_sites = Vec::with_capacity(lease_templates.len());
         for (n, template) in driver.lease_templates.iter().enumerate() {
             let path = format!("{HERE}.leaseTemplates[{n}]");
             lease_sites.push(SiteTemplate::of(evaluator, &account, template, &path).await?);
         }
-        Ok(Self { account, templates, lease_templates, lease_sites, ready_when, outputs })
+        Ok(Self { account, templates, lease_templates, lease_sites, ready_when, failed_when, outputs })
     }
 
     /// The objects of a resource, or where there is a lease those of the lease, as they are to be made under this key.
@@ -184,10 +193,11 @@ impl Plan {
             let (made, object) = finish(rendered, key, about.resource).map_err(wrong)?;
             let place = |made: &Made| {
                 let namespace = made.namespace.clone().unwrap_or_else(|| self.account.namespace.clone());
-                (made.kind.clone(), namespace, made.name.clone())
+                (made.kind.group().to_owned(), made.kind.kind.clone(), namespace, made.name.clone())
             };
             if let Some(first) = objects.iter().position(|(other, _)| place(other) == place(&made)) {
-                return Err(wrong(format!("it makes {}, and so does {field}[{first}]; name them apart", made.told())));
+                let path = format!("{HERE}.{field}[{n}]");
+                return Err(Unmade::Twice { path, what: made.told(), first: format!("{field}[{first}]") });
             }
             objects.push((made, object));
         }
@@ -214,11 +224,32 @@ impl Plan {
     /// Whether what is ready is asked of the objects of a lease, or of those of its resource, too. An expression that
     /// speaks of the lease, or of objects that only a lease has, is not asked before there is one.
     pub fn judges(&self, of_lease: bool) -> bool {
-        let Some(expression) = &self.ready_when else { return false };
+        self.is_asked(self.ready_when.as_ref(), of_lease)
+    }
+
+    /// The same of whether it has failed.
+    pub fn gives_up(&self, of_lease: bool) -> bool {
+        self.is_asked(self.failed_when.as_ref(), of_lease)
+    }
+
+    fn is_asked(&self, expression: Option<&Expression>, of_lease: bool) -> bool {
+        let Some(expression) = expression else { return false };
         match of_lease {
             true => !self.lease_templates.is_empty() || expression.roots().contains("lease"),
             false => !self.templates.is_empty() && !expression.roots().contains("lease"),
         }
+    }
+
+    /// Whether anything that is evaluated for a lease may name `objects`, those of its resource included.
+    pub fn asks_objects_for_lease(&self) -> bool {
+        let names = |template: &Template| template.roots().contains("objects") && self.waits_for_lease(template);
+        self.judges(true) || self.gives_up(true) || self.outputs.values().any(names)
+    }
+
+    /// Whether an output needs what only a lease has.
+    fn waits_for_lease(&self, output: &Template) -> bool {
+        let roots = output.roots();
+        roots.contains("lease") || (roots.contains("objects") && !self.lease_templates.is_empty())
     }
 
     /// What is given to the lease: from the resource on, but for what speaks of the lease, or of its objects.
@@ -234,8 +265,7 @@ impl Plan {
         let mut outputs = BTreeMap::new();
         for (name, template) in &self.outputs {
             let roots = template.roots();
-            let waits = roots.contains("lease") || (roots.contains("objects") && !self.lease_templates.is_empty());
-            if waits != of_lease {
+            if self.waits_for_lease(template) != of_lease {
                 continue;
             }
             let wrong = |why: String| Unmade::Wrong { path: format!("{HERE}.outputs.{name}"), why };
@@ -311,64 +341,6 @@ pub fn seen(mut object: Value) -> Value {
         }
     }
     object
-}
-
-async fn parse_all(
-    evaluator: &dyn Evaluator,
-    templates: &[Value],
-    field: &str,
-    roots: &[&str],
-) -> Result<Vec<Template>, Trouble> {
-    let mut parsed = Vec::with_capacity(templates.len());
-    for (n, template) in templates.iter().enumerate() {
-        let path = format!("{HERE}.{field}[{n}]");
-        let metadata = template.pointer("/metadata").and_then(Value::as_object);
-        if let Some(name) = metadata.and_then(|m| m.keys().find(|key| !METADATA.contains(&key.as_str()))) {
-            let message = format!("{path}.metadata.{name}: a template's metadata has {} only", METADATA.join(", "));
-            return Err(Trouble { reason: "InvalidExpression", message });
-        }
-        let kind = kind_of(template);
-        let literal = [("apiVersion", &kind.api_version), ("kind", &kind.kind)];
-        if let Some((field, _)) = literal.iter().find(|(_, text)| text.contains("${")) {
-            let message = format!("{path}.{field}: it is taken as it is, and holds an expression");
-            return Err(Trouble { reason: "InvalidExpression", message });
-        }
-        if is_own(&kind) {
-            let message = format!("{path}.apiVersion: {OWN_KIND}");
-            return Err(Trouble { reason: "InvalidExpression", message });
-        }
-        let labels = metadata.and_then(|m| m.get("labels")).and_then(Value::as_object);
-        if let Some(label) = labels.and_then(|labels| labels.keys().find(|label| is_own_label(label))) {
-            let message = format!("{path}.metadata.labels: {label} {OWN_LABEL}");
-            return Err(Trouble { reason: "InvalidExpression", message });
-        }
-        parsed.push(parse(evaluator, template, &path, roots).await?);
-    }
-    Ok(parsed)
-}
-
-async fn parse(evaluator: &dyn Evaluator, text: &Value, path: &str, roots: &[&str]) -> Result<Template, Trouble> {
-    let template = Template::parse(evaluator, text, path).await.map_err(|e| invalid(&e.path, &e.invalid))?;
-    let named = template.roots();
-    let at = |root: &str| template.path_of_root(root).unwrap_or(path).to_owned();
-    match named.iter().find(|root| !roots.contains(&root.as_str())) {
-        Some(root) => see_only(&at(root), [root.as_str()].into_iter(), roots).map(|()| template),
-        None => Ok(template),
-    }
-}
-
-fn see_only<'a>(path: &str, mut named: impl Iterator<Item = &'a str>, roots: &[&str]) -> Result<(), Trouble> {
-    match named.find(|name| !roots.contains(name)) {
-        Some(name) => {
-            let message = format!("{path}: {name} is not known here; an expression may name {}", roots.join(", "));
-            Err(Trouble { reason: "InvalidExpression", message })
-        }
-        None => Ok(()),
-    }
-}
-
-fn invalid(path: &str, invalid: &Invalid) -> Trouble {
-    Trouble { reason: "InvalidExpression", message: format!("{path}: {invalid}") }
 }
 
 /// The kind that a template names.

@@ -49,6 +49,11 @@ impl Made {
         (&self.kind, &self.namespace, &self.name) == (&other.kind, &other.namespace, &other.name)
     }
 
+    /// The same with the version, where another object of the same kind and name is meant.
+    pub fn told_in_full(&self) -> String {
+        format!("{} of {}", self.told(), self.kind.api_version)
+    }
+
     /// Its kind, namespace and name, as people write them.
     pub fn told(&self) -> String {
         match &self.namespace {
@@ -62,6 +67,22 @@ impl Record {
     /// One of nothing yet.
     pub fn new(account: Account) -> Self {
         Self { driver: super::NAME.to_owned(), account, objects: Vec::new(), lease_kinds: Vec::new() }
+    }
+
+    /// Takes in what a newer plan makes beside it. Returns whether that was more than it had.
+    pub fn extend(&mut self, newer: Self) -> bool {
+        let known = (self.objects.len(), self.lease_kinds.len());
+        for made in newer.objects {
+            if !self.objects.iter().any(|recorded| recorded.is(&made)) {
+                self.objects.push(made);
+            }
+        }
+        for kind in newer.lease_kinds {
+            if !self.lease_kinds.contains(&kind) {
+                self.lease_kinds.push(kind);
+            }
+        }
+        known != (self.objects.len(), self.lease_kinds.len())
     }
 
     /// What is on record of what a step is about: of its lease, where it is a lease's. `None`: nothing was begun.
@@ -187,6 +208,20 @@ mod tests {
         assert_eq!(ours(label.clone()), ours(label.clone()));
         assert_ne!(ours(label.clone()), ours(json!({})), "somebody has taken it over");
         assert_eq!(super::fields(&object(by("kubectl", label))), None);
+    }
+
+    #[test]
+    fn a_newer_plan_adds_to_the_record_and_takes_nothing_off() {
+        let mut known = record();
+        assert!(!known.extend(record()), "nothing is new");
+        let account = known.account.clone();
+        let kinds = vec![LeaseKind { kind: Kind { api_version: "v1".into(), kind: "Pod".into() }, site: None }];
+        assert!(known.extend(Record { lease_kinds: kinds, ..Record::new(account.clone()) }), "a kind is");
+        let mut other = record().objects[0].clone();
+        (other.name, other.uid) = ("b".into(), None);
+        assert!(known.extend(Record { objects: vec![other], ..Record::new(account) }), "an object is");
+        assert_eq!((known.objects.len(), known.lease_kinds.len()), (3, 2));
+        assert_eq!(known.objects[..2], record().objects);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::{
     lifecycle::{
         Read, Urgency,
         asking::{Course, Overdue, course},
+        with_cause,
     },
 };
 
@@ -31,8 +32,9 @@ impl Pass<'_> {
                 let activation = (!self.is_returning()).then(|| self.activation_deadline());
                 let end = self.end().at;
                 if activation.is_some_and(|at| at <= now && end.is_none_or(|end| at <= end)) {
-                    let message = "it was not made active in time";
-                    return self.broken("ActivationTimeout", message);
+                    let what = "it was not made active in time";
+                    let why = with_cause(what, self.next.failure.as_ref(), &self.next.conditions);
+                    return self.broken("ActivationTimeout", &why);
                 }
                 if end.is_some_and(|at| at <= now) {
                     self.release("Expired", "its end came before it was active", None);

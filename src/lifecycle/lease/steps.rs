@@ -6,7 +6,7 @@ use crate::{
         LeasePhase,
         step::{Answer, EffectKey, Facts, Report, Step, StepKind, Storage},
     },
-    lifecycle::{EventDraft, Read, Urgency},
+    lifecycle::{EventDraft, Read, Urgency, step_warnings},
 };
 
 impl Pass<'_> {
@@ -43,6 +43,7 @@ impl Pass<'_> {
                 self.next.failure = None;
                 self.next.built = wait.built.clone().or(self.next.built.take());
                 self.store(&wait.storage);
+                self.events.extend(step_warnings(&wait.warnings));
                 self.waits_for = Some(wait.why.clone());
             }
             Some(Answer::Need(_)) | None => {}
@@ -67,6 +68,7 @@ impl Pass<'_> {
             self.next.built = facts.built.clone();
         }
         self.store(&facts.storage);
+        self.events.extend(step_warnings(&facts.warnings));
         self.next.failure = None;
         self.set("Ready", Truth::True, "Active", "");
         self.set("Settled", Truth::True, "Active", "");

@@ -345,7 +345,8 @@ impl<'a> Pass<'a> {
             return self.release("Expired", "its end has come");
         }
         if self.phase == ResourcePhase::Pending && self.build_deadline() <= now {
-            self.over(ResourcePhase::Broken, "BuildTimeout", "it was not built in time");
+            let why = super::with_cause("it was not built in time", self.next.failure.as_ref(), &self.next.conditions);
+            self.over(ResourcePhase::Broken, "BuildTimeout", &why);
         }
     }
 

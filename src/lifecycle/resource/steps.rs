@@ -6,7 +6,7 @@ use crate::{
         ResourcePhase,
         step::{Answer, EffectKey, Facts, Report, Step, StepKind, Storage},
     },
-    lifecycle::{Read, Urgency},
+    lifecycle::{Read, Urgency, step_warnings},
 };
 
 impl Pass<'_> {
@@ -36,13 +36,17 @@ impl Pass<'_> {
                 self.next.failure = None;
                 self.next.built = wait.built.clone().or(self.next.built.take());
                 self.store(&wait.storage);
+                self.events.extend(step_warnings(&wait.warnings));
                 self.waits_for = Some(wait.why.clone());
             }
             Some(Answer::Need(_)) | None => {}
         }
         // Whatever has been done by now is on record first: it would have to be done again, or found out again.
-        if self.blueprint.is_none_or(|b| b.spec.suspend) {
-            return;
+        let Some(blueprint) = self.blueprint else { return };
+        if blueprint.spec.suspend && self.on_record.built.is_none() {
+            // Nothing is begun while it is suspended. What has begun goes on to its end: its Build clock does not stand still.
+            self.release("Released", "the Blueprint was suspended before the build had begun");
+            return self.tear_down();
         }
         // R1 and R2: before the first call, and before Active.
         if !matches!(self.around.blueprint, BlueprintView::Confirmed(_)) && !bug!(UnreadBlueprint) {
@@ -90,6 +94,7 @@ impl Pass<'_> {
             self.next.built = facts.built.clone();
         }
         self.store(&facts.storage);
+        self.events.extend(step_warnings(&facts.warnings));
         self.next.failure = None;
         self.set("Ready", Truth::True, "Active", "");
         self.urgency = Urgency::Soon;

@@ -88,6 +88,12 @@ fn what_is_no_plan_says_where_and_why() {
             "readyWhen",
             "things is not known here; an expression may name objects, resource, blueprint, lease",
         ),
+        ("failedWhen: 'objects.'".into(), "failedWhen", "the expression is not CEL: "),
+        (
+            "failedWhen: 'things.all(o, true)'".into(),
+            "failedWhen",
+            "things is not known here; an expression may name objects, resource, blueprint, lease",
+        ),
         ("outputs: {url: '${secrets}'}".into(), "outputs.url", "secrets is not known here"),
         ("outputs: {url: '${a'}".into(), "outputs.url", "a ${ is not closed by a }"),
         (
@@ -325,6 +331,47 @@ fn outputs_are_texts_of_bounded_length() {
     assert_eq!(of(&"ä".repeat(1024)).unwrap().unwrap().chars().count(), 1024);
 }
 
+/// The version is no part of an object's identity.
+#[test]
+fn two_templates_of_one_object_are_refused() {
+    let scaler = |version: &str, metadata: &str| {
+        format!("{{apiVersion: {version}, kind: HorizontalPodAutoscaler, metadata: {{{metadata}}}}}")
+    };
+    let both = |first: String, second: String| format!("templates: [{first}, {second}]");
+    let (one, two) = ("autoscaling/v1", "autoscaling/v2");
+    let named = "name: 'a-${resource.metadata.name}'";
+    for (first, second) in [
+        (scaler(one, "name: a"), scaler(two, "name: a")),
+        (scaler(one, "name: a"), scaler(one, "name: a")),
+        (scaler(one, named), scaler(two, named)),
+        (scaler(one, "name: a, namespace: team"), scaler(two, "name: a")),
+    ] {
+        for driver in
+            [both(first.clone(), second.clone()), format!("lease{}", both(first, second).replacen('t', "T", 1))]
+        {
+            let trouble = plan(&driver).err().unwrap_or_else(|| panic!("{driver} is taken"));
+            assert_eq!(trouble.reason, "InvalidExpression", "{driver}");
+            let (told, same) = (&trouble.message, "emplates[1]: it makes the same object as ");
+            assert!(told.contains(same) && told.contains("emplates[0], whatever its version"), "{told}");
+        }
+    }
+    // What only their values tell is refused as they are rendered.
+    let driver = both(scaler(one, "name: env--0"), scaler(two, "name: '${resource.metadata.name}'"));
+    let unmade = render(&driver, &of_resource()).unwrap_err();
+    assert_eq!(unmade.reason(), "ObjectExists");
+    let path = "spec.driver.objects.templates[1]: it makes HorizontalPodAutoscaler env--0, and so does templates[0]";
+    assert!(unmade.to_string().starts_with(path), "{unmade}");
+    for (first, second) in [
+        (scaler(one, "name: a"), scaler(one, "name: b")),
+        (scaler(one, "name: a, namespace: b"), scaler(one, "name: a")),
+        (scaler("other.example/v1", "name: a"), scaler(one, "name: a")),
+        (map("name: a", ""), scaler(one, "name: a")),
+    ] {
+        let driver = both(first, second);
+        assert!(render(&driver, &of_resource()).is_ok(), "{driver}");
+    }
+}
+
 /// Each output is given once: from the resource on, or where it needs what only a lease has, with the lease.
 #[test]
 fn when_outputs_are_given() {
@@ -355,5 +402,29 @@ fn whose_readiness_is_asked() {
     ] {
         let plan = plan(&driver).unwrap();
         assert_eq!((plan.judges(false), plan.judges(true)), (resource, lease), "{driver}");
+    }
+}
+
+/// `failedWhen` is asked of the same objects as `readyWhen`, and a lease is shown the objects of its resource where any of its
+/// expressions names them.
+#[test]
+fn whose_failure_is_asked_and_who_sees_objects() {
+    let of_resource = templates("name: a", "");
+    let of_lease = format!("lease{}", of_resource.replace("temp", "Temp"));
+    let plain = "failedWhen: 'objects.exists(o, false)'";
+    let output = |text: &str| format!("outputs: {{o: '${{{text}}}'}}, {of_resource}");
+    for (driver, resource, lease, sees) in [
+        (of_resource.clone(), false, false, false),
+        (format!("{plain}, {of_resource}"), true, false, false),
+        (format!("{plain}, {of_lease}"), false, true, true),
+        (format!("failedWhen: lease.status.attempt > 9, {of_resource}"), false, true, true),
+        (output("size(objects)"), false, false, false),
+        (output("lease.metadata.name"), false, false, false),
+        (output("lease.metadata.name + string(size(objects))"), false, false, true),
+        (format!("{}, {of_lease}", output("size(objects)")), false, false, true),
+    ] {
+        let plan = plan(&driver).unwrap_or_else(|trouble| panic!("{driver}: {trouble:?}"));
+        let found = (plan.gives_up(false), plan.gives_up(true), plan.asks_objects_for_lease());
+        assert_eq!(found, (resource, lease, sees), "{driver}");
     }
 }

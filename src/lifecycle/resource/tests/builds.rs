@@ -128,20 +128,19 @@ fn a_blueprint_that_is_not_in_the_cache_is_asked_for() {
 }
 
 #[test]
-fn while_the_blueprint_is_suspended_nothing_is_built() {
+fn while_the_blueprint_is_suspended_nothing_is_begun_and_what_was_begun_goes_on() {
     let mut scene = cleared();
     scene.blueprint.spec.suspend = true;
-    let decision = scene.pass(at(1));
-    assert_eq!((decision.status, decision.step), (ResourceStatus::default(), None));
-    assert_eq!(decision.wake, Some(at(15 * MINUTE + 1)), "its time runs");
+    assert_eq!(short(&scene.pass(at(1)).status), "Destroyed/Released/NothingToTearDown", "its slot is free again");
     let mut built = Scene::reach(State::Building, "", "suspend: true");
     built.candidates = vec![candidate("l", 0)];
     built.answer(StepKind::Build, done());
     assert_eq!(short(&built.pass(at(2)).status), "Active", "what was built by then is there, and granted to nobody");
     let mut building = Scene::reach(State::Building, "", "suspend: true");
-    assert_eq!(building.pass(at(LATER)).step, None);
-    building.blueprint.spec.suspend = false;
-    assert_eq!(building.pass(at(LATER)).step.map(|order| order.step.kind), Some(StepKind::Build));
+    for suspend in [true, false] {
+        building.blueprint.spec.suspend = suspend;
+        assert_eq!(building.pass(at(LATER)).step.map(|order| order.step.kind), Some(StepKind::Build), "{suspend}");
+    }
 }
 
 #[test]
