@@ -43,7 +43,7 @@ pub struct BlueprintSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = schema::LABEL))]
     #[x_kube(validation = ("self == oldSelf", "resourceType is immutable; create another Blueprint"))]
     pub resource_type: String,
-    /// True: builds nothing and grants nothing; what is leased stays. Default: false.
+    /// True: begins no build and grants nothing; a build that has begun goes on, and what is leased stays. Default: false.
     #[serde(default)]
     pub suspend: bool,
     /// The namespaces whose leases are served.

@@ -23,6 +23,7 @@ mod as_kubectl_sees_it;
 mod behind_a_proxy;
 mod blueprints_side_by_side;
 mod blueprints_that_go;
+mod builds_while_suspended;
 mod ci_pipelines;
 mod ci_runs;
 mod ci_with_lease;

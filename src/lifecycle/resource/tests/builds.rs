@@ -132,11 +132,12 @@ fn while_the_blueprint_is_suspended_nothing_is_begun_and_what_was_begun_goes_on(
     let mut scene = cleared();
     scene.blueprint.spec.suspend = true;
     assert_eq!(short(&scene.pass(at(1)).status), "Destroyed/Released/NothingToTearDown", "its slot is free again");
-    let mut built = Scene::reach(State::Building, "", "suspend: true");
+    let mut built = Scene::reach(State::Building, "", "");
+    built.blueprint.spec.suspend = true;
     built.candidates = vec![candidate("l", 0)];
     built.answer(StepKind::Build, done());
     assert_eq!(short(&built.pass(at(2)).status), "Active", "what was built by then is there, and granted to nobody");
-    let mut building = Scene::reach(State::Building, "", "suspend: true");
+    let mut building = Scene::reach(State::Building, "", "");
     for suspend in [true, false] {
         building.blueprint.spec.suspend = suspend;
         assert_eq!(building.pass(at(LATER)).step.map(|order| order.step.kind), Some(StepKind::Build), "{suspend}");
