@@ -203,6 +203,8 @@ pub enum Shortage<'a> {
     AtLimit(i64),
     /// The teardown of this one fails, and nothing else is free.
     Stuck(&'a str),
+    /// This one, or what a lease has had on it, is being torn down, and that waits for this.
+    TearingDown(&'a str, Option<&'a str>),
     /// Something of this one, which nobody holds, is lost, and nothing else is free.
     Lost(&'a str),
     /// This name is that of a Resource of another Blueprint, and nothing else is free.
@@ -222,6 +224,10 @@ impl Shortage<'_> {
             Self::NoneAllowed => "may have no Resources (limits.maxResources is 0)".into(),
             Self::AtLimit(n) => format!("has as many Resources as it may, {n} (limits.maxResources)"),
             Self::Stuck(name) => format!("cannot reuse {name}, whose teardown fails, {rest}"),
+            Self::TearingDown(name, waits_for) => {
+                let waits_for = waits_for.map(|text| format!(": {}", super::commands::shorten(text.into(), 600)));
+                format!("waits for a teardown on {name}, {rest}{}", waits_for.unwrap_or_default())
+            }
             Self::Lost(name) => format!("cannot give {name}, of which something is lost, {rest}"),
             Self::NameTaken(name) => {
                 format!("cannot build {name}, for a Resource of another Blueprint has that name, {rest}")

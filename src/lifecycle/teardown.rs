@@ -13,6 +13,13 @@ pub fn is_failing(conditions: &[Condition]) -> bool {
     matches!(conditions::reason(conditions, "TornDown"), "TeardownFailed" | "TeardownTimeout" | "CredentialsGone")
 }
 
+/// What it waits for, or has failed with last, where it says so.
+pub fn waits_for(conditions: &[Condition]) -> Option<&str> {
+    let told =
+        conditions::get(conditions, "TornDown").filter(|c| c.reason == "TearingDown" || is_failing(conditions))?;
+    Some(told.message.as_str()).filter(|message| !message.is_empty())
+}
+
 /// It goes on. What it has failed with last shows until it is done.
 pub fn goes_on(conditions: &mut Vec<Condition>, now: MicroTime) {
     // What was told of an attempt stands while it goes on.

@@ -34,6 +34,7 @@ mod election;
 mod events;
 mod examples;
 mod heartbeats;
+mod held_slots;
 mod objects_and_a_busy_server;
 mod objects_and_rights;
 mod objects_drift;

@@ -79,7 +79,11 @@ impl Index {
         self.lease_uids.insert(uid(&lease.metadata).to_owned(), key.clone());
         if let Some(bound) = lease.resource_ref().filter(|_| lease.phase() != LeasePhase::Destroyed) {
             link(&mut self.bound, bound.uid.clone(), &key);
+            if *bound.namespace != *key.namespace {
+                link(&mut self.bound_elsewhere, ObjectKey::new(&bound.namespace, &bound.name), &key);
+            }
         }
+        self.note_teardown_of_lease(known.as_deref(), Some(&lease));
         self.leases.insert(key.clone(), lease.clone());
         self.dirty.push(Key::Lease(key.clone()));
         let promise = |l: &Lease| (l.phase(), l.attempt(), l.resource_ref().cloned());
@@ -98,6 +102,7 @@ impl Index {
         }
         let Some(known) = self.leases.get(&key).filter(|l| uid(&l.metadata) == uid(seen)).cloned() else { return };
         self.forget_lease(&key, &known);
+        self.note_teardown_of_lease(Some(&known), None);
         self.leases.remove(&key);
         self.heartbeats.remove(&key);
         if known.phase() == LeasePhase::Destroyed && self.claimed.contains_key(uid(seen)) {
@@ -112,6 +117,7 @@ impl Index {
         self.lease_uids.remove(uid(&known.metadata));
         if let Some(bound) = known.resource_ref() {
             unlink(&mut self.bound, &bound.uid, key);
+            unlink(&mut self.bound_elsewhere, &ObjectKey::new(&bound.namespace, &bound.name), key);
         }
     }
 
@@ -163,6 +169,7 @@ impl Index {
         }
         self.count(&resource, 1);
         self.resources.insert(key.clone(), resource.clone());
+        self.note_teardown_of_resource(&resource);
         self.note_name(&key);
         self.dirty.push(Key::Resource(key.clone()));
         self.note_build(known.as_deref(), &resource, now);
@@ -200,6 +207,7 @@ impl Index {
         }
         let Some(known) = self.resources.get(&key).filter(|r| uid(&r.metadata) == uid(seen)).cloned() else { return };
         self.forget_resource(&key, &known);
+        self.teardowns.remove(&key);
         self.resources.remove(&key);
         self.note_name(&key);
         self.forget_ended(&known);

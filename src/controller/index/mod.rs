@@ -14,6 +14,7 @@ mod readiness;
 mod reclaim;
 mod replacement;
 mod standing;
+mod teardowns;
 #[cfg(test)]
 mod tests;
 mod unreadable;
@@ -72,6 +73,10 @@ pub struct Index {
     claimed: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// Resource UID → the leases that are bound to it and not destroyed.
     bound: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// Resource, by name → the leases of other namespaces that are bound to it, or to a former one of the name.
+    bound_elsewhere: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Resource → whose teardown holds its slot, its own or that of a lease → what it waits for.
+    teardowns: BTreeMap<ObjectKey, BTreeMap<Key, String>>,
     /// Lease UID → the resources that are being built for it.
     building: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// Blueprint UID → the resources that are its own.
@@ -211,6 +216,8 @@ impl Index {
             ended: BTreeMap::new(),
             claimed: BTreeMap::new(),
             bound: BTreeMap::new(),
+            bound_elsewhere: BTreeMap::new(),
+            teardowns: BTreeMap::new(),
             building: BTreeMap::new(),
             owned: BTreeMap::new(),
             identities: BTreeMap::new(),

@@ -7,8 +7,9 @@ use crate::{
     api::{Lease, LeasePhase, MicroTime},
     driver,
     lifecycle::{
+        commands::shorten,
         deadline,
-        matching::{self, Admission, Candidate, Coming, Rung, Shortage},
+        matching::{self, Admission, Candidate, Coming, Reclaiming, Rung, Shortage},
         pool, uid,
     },
 };
@@ -56,7 +57,15 @@ impl Index {
             next_build_at: deadline::build_put_off(pool.next_build_at, now),
             shortage: if is_nearer { Shortage::InUse } else { self.shortage(lease, key, pool, now) },
         };
-        Some(matching::standing(&lease.spec, &candidate))
+        let (rung, clause) = matching::standing(&lease.spec, &candidate);
+        // Where something is reclaimed for it, too, a teardown may hold that.
+        let reclaimed = |slot: &ObjectKey| matches!(reclaiming, Some(Reclaiming::Now(name)) if name == &*slot.name);
+        match self.held_slot(pool, asking, reclaimed) {
+            Some(Shortage::TearingDown(_, Some(text))) if rung == Rung::Reclaiming => {
+                Some((rung, format!("{clause}: {}", shorten(text.to_owned(), 600))))
+            }
+            _ => Some((rung, clause)),
+        }
     }
 
     /// Why a lease is not served, where nothing is on its way to it: from what is counted first, and slots are looked at only
@@ -73,7 +82,11 @@ impl Index {
         if comes_back && self.best_free(key, lease, now).is_some() {
             return Shortage::Free;
         }
+        let selects = |attributes| lease.spec.selector.as_ref().is_none_or(|s| s.matches(attributes));
+        let of_use = |key: &ObjectKey| self.resources.get(key).is_some_and(|r| selects(&r.spec.attributes));
+        let held = self.held_slot(pool, asking, of_use);
         if pool.places() == 0
+            && held.is_none()
             && let Some(limit) = pool.counted_limit()
         {
             return Shortage::AtLimit(limit);
@@ -87,12 +100,13 @@ impl Index {
                 (false, false) => Shortage::Free,
             };
         }
-        let selects = |attributes| lease.spec.selector.as_ref().is_none_or(|s| s.matches(attributes));
-        let of_use = |key: &&ObjectKey| self.resources.get(*key).is_some_and(|r| selects(&r.spec.attributes));
-        if let Some(stuck) = pool.stuck.iter().find(of_use) {
+        if let Some(held) = held {
+            return held;
+        }
+        if let Some(stuck) = pool.stuck.iter().find(|key| of_use(key)) {
             return Shortage::Stuck(&stuck.name);
         }
-        if let Some(lost) = pool.lost.iter().find(of_use) {
+        if let Some(lost) = pool.lost.iter().find(|key| of_use(key)) {
             return Shortage::Lost(&lost.name);
         }
         let listed = |slot: &str| pool.slots.as_ref()?.iter().find(|listed| listed.name == slot);
