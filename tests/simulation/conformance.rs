@@ -263,6 +263,13 @@ fn told() -> Vec<Ask> {
         ask("POST", path("resources", ""), JSON, resource("pool--2", "x")),
         ask("GET", path("resources", "") + "?fieldSelector=spec.blueprintRef.uid%3Dx", JSON, Value::Null),
         ask("GET", path("resources", "") + "?fieldSelector=spec.nothing%3Dx", JSON, Value::Null),
+        ask("GET", path("resources", "") + "?fieldSelector=spec.blueprintRef.uid%21%3Dx", JSON, Value::Null),
+        ask(
+            "GET",
+            path("resources", "") + "?fieldSelector=spec.blueprintRef.uid%3Dx%2Cstatus.phase%21%3DDestroyed",
+            JSON,
+            Value::Null,
+        ),
         ask("GET", path("resources", "") + "?limit=2", JSON, Value::Null),
         ask("GET", path("resources", "") + "?limit=2&continue={more}", JSON, Value::Null),
         ask("GET", path("resources", "") + "?limit=2&continue=nonsense", JSON, Value::Null),

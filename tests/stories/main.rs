@@ -89,4 +89,5 @@ mod templates_with_typos;
 mod templates_without_policies;
 mod times_of_zero;
 mod unreadable_objects;
+mod what_a_build_reads;
 mod writes;

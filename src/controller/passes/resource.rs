@@ -4,6 +4,7 @@ use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, car
 use crate::{
     api::{
         Blueprint, Claim, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, ResourceStatus,
+        blueprint::From,
         step::{EffectKey, HookCall, Moves, Observed, Report, StepKind, Verdict},
     },
     controller::{
@@ -17,7 +18,7 @@ use crate::{
 use futures::FutureExt as _;
 use kube::{
     Api,
-    api::{ListParams, ObjectList},
+    api::{ListParams, ObjectList, ObjectMeta},
 };
 use serde_json::Value;
 use std::{
@@ -25,6 +26,9 @@ use std::{
     panic::AssertUnwindSafe,
     sync::Arc,
 };
+
+/// So many objects are read at once.
+const PAGE: u32 = 500;
 
 /// What quorum reads have said in this pass.
 #[derive(Default)]
@@ -270,28 +274,9 @@ async fn look(
     let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
     match wanted {
         Read::Blueprint => {
-            let reference = &resource.spec.blueprint_ref;
-            let object = ObjectKey::new(namespace, &reference.name);
-            known.blueprint = Some(match read::<Blueprint>(shell, &object, &reference.uid).await? {
-                Found::Gone => {
-                    // It is final: a cache that shows it still would have what is decided now undone by the next pass.
-                    if let Some(shown) = &around.held.blueprint {
-                        shell.see(|index, now| index.lose_blueprint(&shown.metadata, now));
-                    }
-                    BlueprintFact::Gone
-                }
-                Found::Unreadable => BlueprintFact::NotYetOurs,
-                Found::There(blueprint) => {
-                    shell.see(|index, now| index.see_blueprint((*blueprint).clone(), now));
-                    match (is_deleting(&blueprint.metadata), has_finalizer(&blueprint.metadata)) {
-                        (true, _) => BlueprintFact::Deleting(blueprint.into()),
-                        (false, false) if !bug!(MakesTooEarly) => BlueprintFact::NotYetOurs,
-                        (false, _) => BlueprintFact::Confirmed(blueprint.into()),
-                    }
-                }
-            });
+            known.blueprint = Some(confirm_blueprint(shell, around, namespace).await?);
         }
-        Read::LeasesOnSlot => known.slot_is_clear = Some(slot_is_clear(shell, resource, namespace).await?),
+        Read::LeasesOnSlot => known.slot_is_clear = Some(slot_is_clear(shell, around, namespace).await?),
         Read::ClaimedLease { uid: id } => {
             let claim = resource.claims().iter().find(|c| c.uid == *id).ok_or(PassError::Unsettled)?;
             let object = ObjectKey::new(&claim.namespace, &claim.name);
@@ -311,11 +296,8 @@ async fn look(
             }
         }
         Read::ResourcesOfBlueprint => {
-            let resources = siblings(shell, namespace, &resource.spec.blueprint_ref.uid).await?;
-            let counts = |phase| phase < ResourcePhase::Released || !bug!(CountsTheHealthy);
-            let live = |r: &&Resource| r.phase() != ResourcePhase::Destroyed && counts(r.phase());
-            let others = resources.iter().filter(|r| uid(&r.metadata) != uid(&resource.metadata)).filter(live);
-            known.others = i64::try_from(others.count()).ok();
+            let counted = count_live(shell, namespace, resource).await?;
+            known.others = i64::try_from(counted).ok();
         }
         Read::Expiry => {
             let blueprint = around.held.blueprint.clone().ok_or(PassError::Unsettled)?;
@@ -333,6 +315,53 @@ async fn look(
         Read::BoundResource => return Err(PassError::Unsettled),
     }
     Ok(())
+}
+
+/// R1: what the API server itself says of the Blueprint. Its metadata tell whether the copy in the cache is the present one; a
+/// Blueprint of a megabyte is read as a whole only where that copy is not.
+async fn confirm_blueprint(
+    shell: &Arc<Shell>,
+    around: &ResourceAround,
+    namespace: &str,
+) -> Result<BlueprintFact, PassError> {
+    let reference = &around.held.resource.spec.blueprint_ref;
+    if let Some(cached) = &around.held.blueprint {
+        let api: Api<Blueprint> = Api::namespaced(shell.client.clone(), namespace);
+        let found = in_time(api.get_metadata_opt(&reference.name)).await;
+        let found = found.map_err(|source| PassError::Request { what: "a quorum read", source })?;
+        let is_cached = |now: &ObjectMeta| {
+            uid(now) == reference.uid
+                && uid(&cached.metadata) == reference.uid
+                && now.generation == cached.metadata.generation
+        };
+        // All else is decided by the whole object.
+        if let Some(now) = found.map(|found| found.metadata)
+            && is_cached(&now)
+            && !is_deleting(&now)
+            && has_finalizer(&now)
+        {
+            return Ok(BlueprintFact::Confirmed(cached.clone()));
+        }
+    }
+    let object = ObjectKey::new(namespace, &reference.name);
+    Ok(match read::<Blueprint>(shell, &object, &reference.uid).await? {
+        Found::Gone => {
+            // It is final: a cache that shows it still would have what is decided now undone by the next pass.
+            if let Some(shown) = &around.held.blueprint {
+                shell.see(|index, now| index.lose_blueprint(&shown.metadata, now));
+            }
+            BlueprintFact::Gone
+        }
+        Found::Unreadable => BlueprintFact::NotYetOurs,
+        Found::There(blueprint) => {
+            shell.see(|index, now| index.see_blueprint((*blueprint).clone(), now));
+            match (is_deleting(&blueprint.metadata), has_finalizer(&blueprint.metadata)) {
+                (true, _) => BlueprintFact::Deleting(blueprint.into()),
+                (false, false) if !bug!(MakesTooEarly) => BlueprintFact::NotYetOurs,
+                (false, _) => BlueprintFact::Confirmed(blueprint.into()),
+            }
+        }
+    })
 }
 
 /// Counts the claims that stand now and did not before.
@@ -362,25 +391,79 @@ async fn hook(shell: &Shell, around: &ResourceAround, driver: &Arc<dyn Driver>, 
 }
 
 /// R2: no lease that is not destroyed refers to this name under another UID.
-async fn slot_is_clear(shell: &Shell, resource: &Resource, namespace: &str) -> Result<bool, PassError> {
+async fn slot_is_clear(shell: &Shell, around: &ResourceAround, namespace: &str) -> Result<bool, PassError> {
+    let resource = &around.held.resource;
     let name = resource.metadata.name.as_deref().unwrap_or_default();
-    let selector = ListParams::default().fields(&format!("status.resourceRef.name={name}"));
-    let scopes: Vec<Api<Lease>> = if shell.namespaces.is_empty() {
-        vec![Api::all(shell.client.clone())]
-    } else {
-        shell.namespaces.iter().map(|ns| Api::namespaced(shell.client.clone(), ns)).collect()
+    // Those that are destroyed keep their reference for an hour, and are many where leases are short.
+    let selector = format!("status.resourceRef.name={name},status.phase!=Destroyed");
+    let foreign = |lease: &Lease| {
+        lease.phase() != LeasePhase::Destroyed
+            && lease.resource_ref().is_some_and(|r| r.namespace == namespace && r.uid != uid(&resource.metadata))
     };
-    for api in scopes {
-        let leases: ObjectList<Lease> = list(&api, &selector).await?;
-        let foreign = |lease: &Lease| {
-            lease.phase() != LeasePhase::Destroyed
-                && lease.resource_ref().is_some_and(|r| r.namespace == namespace && r.uid != uid(&resource.metadata))
-        };
-        if leases.items.iter().any(foreign) {
-            return Ok(false);
+    for api in apis_of_leases(shell, around, namespace) {
+        let mut params = ListParams::default().fields(&selector).limit(PAGE);
+        loop {
+            let page: ObjectList<Lease> = list(&api, &params).await?;
+            if page.items.iter().any(foreign) {
+                return Ok(false);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => break,
+            }
         }
     }
     Ok(true)
+}
+
+/// Where leases can refer to a resource.
+fn apis_of_leases(shell: &Shell, around: &ResourceAround, namespace: &str) -> Vec<Api<Lease>> {
+    let admits = around.held.blueprint.as_ref().map(|b| b.spec.allowed_namespaces.from);
+    let slot = ObjectKey::of(&around.held.resource.metadata);
+    let elsewhere = super::super::lock(&shell.index).namespaces_bound_to(&slot);
+    let namespaces = namespaces_of_leases(admits, namespace, elsewhere, &shell.namespaces);
+    match namespaces {
+        None => vec![Api::all(shell.client.clone())],
+        Some(all) => all.iter().map(|namespace| Api::namespaced(shell.client.clone(), namespace)).collect(),
+    }
+}
+
+/// The namespaces whose leases can refer to a resource in `own`; `None`: any. The API server has an index by namespace, and by
+/// nothing else: it looks at every lease of the cluster where all are asked for. A Blueprint that admits its own namespace alone
+/// has no leases elsewhere, but for those that it admitted before it was edited; these the cache knows, for they were bound
+/// before that.
+fn namespaces_of_leases(
+    admits: Option<From>,
+    own: &str,
+    bound_elsewhere: BTreeSet<Arc<str>>,
+    watched: &[String],
+) -> Option<BTreeSet<Arc<str>>> {
+    match (admits, watched) {
+        (Some(From::Same), _) => Some(bound_elsewhere.into_iter().chain([own.into()]).collect()),
+        (_, []) => None,
+        (_, watched) => Some(watched.iter().map(|namespace| namespace.as_str().into()).collect()),
+    }
+}
+
+/// How many other resources of its Blueprint there are that are not yet destroyed, by a quorum list of their metadata.
+async fn count_live(shell: &Shell, namespace: &str, resource: &Resource) -> Result<usize, PassError> {
+    let blueprint = &resource.spec.blueprint_ref.uid;
+    let mut selector = format!("spec.blueprintRef.uid={blueprint},status.phase!=Destroyed");
+    if bug!(CountsTheHealthy) {
+        selector += ",status.phase!=Released,status.phase!=Broken";
+    }
+    let api: Api<Resource> = Api::namespaced(shell.client.clone(), namespace);
+    let mut params = ListParams::default().fields(&selector).limit(PAGE);
+    let mut count = 0;
+    loop {
+        let page = in_time(api.list_metadata(&params)).await;
+        let page = page.map_err(|source| PassError::Request { what: "a quorum list", source })?;
+        count += page.items.iter().filter(|other| uid(&other.metadata) != uid(&resource.metadata)).count();
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => return Ok(count),
+        }
+    }
 }
 
 /// All resources of a Blueprint, from the API server itself.
@@ -392,4 +475,29 @@ pub(super) async fn siblings(shell: &Shell, namespace: &str, blueprint_uid: &str
 
 async fn list<K: Ours>(api: &Api<K>, selector: &ListParams) -> Result<ObjectList<K>, PassError> {
     in_time(api.list(selector)).await.map_err(|source| PassError::Request { what: "a quorum list", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R2: what can hold a slot is looked for in all of its places, and in no others.
+    #[test]
+    fn leases_are_listed_where_they_can_refer_to_a_slot() {
+        let watched = ["a".to_owned(), "b".to_owned()];
+        for (admits, elsewhere, watched, expected) in [
+            (Some(From::Same), &[][..], &[][..], Some(&["own"][..])),
+            (Some(From::Same), &["old"][..], &[][..], Some(&["old", "own"][..])),
+            (Some(From::Same), &[][..], &watched[..], Some(&["own"][..])),
+            (Some(From::All), &[][..], &[][..], None),
+            (Some(From::Selector), &["old"][..], &[][..], None),
+            (Some(From::All), &[][..], &watched[..], Some(&["a", "b"][..])),
+            (None, &[][..], &[][..], None),
+        ] {
+            let elsewhere = elsewhere.iter().map(|namespace| Arc::from(*namespace)).collect();
+            let found = namespaces_of_leases(admits, "own", elsewhere, watched);
+            let found = found.map(|all| all.iter().map(|namespace| namespace.to_string()).collect::<Vec<_>>());
+            assert_eq!(found, expected.map(|all| all.iter().map(|name| (*name).to_owned()).collect()), "{admits:?}");
+        }
+    }
 }

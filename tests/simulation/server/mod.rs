@@ -142,8 +142,8 @@ impl Server {
                 Kind::Lease => &["status.resourceRef.name"],
                 Kind::Blueprint | Kind::Namespace => &[],
             };
-            let known =
-                |part: &str| part.split_once('=').is_some_and(|(f, _)| selectable.contains(&f) || own.contains(&f));
+            let named = |part: &str| part.split_once('=').map(|(field, _)| field.trim_end_matches('!').to_owned());
+            let known = |part: &str| named(part).is_some_and(|f| selectable.contains(&&*f) || own.contains(&&*f));
             if !selector.split(',').all(known) {
                 return Answer::bad_request(format!("field label not supported: {selector}"));
             }
@@ -212,8 +212,12 @@ impl Server {
 /// Whether an object has this value in this field: `spec.resourceType=host`.
 fn has_field(object: &Value, part: &str) -> bool {
     let Some((field, value)) = part.split_once('=') else { return false };
+    let (field, is_wanted) = match field.strip_suffix('!') {
+        Some(field) => (field, false),
+        None => (field, true),
+    };
     let found = object.pointer(&format!("/{}", field.replace('.', "/"))).and_then(Value::as_str).unwrap_or_default();
-    found == value.trim_start_matches('=')
+    (found == value.trim_start_matches('=')) == is_wanted
 }
 
 /// Whether an object has this label: `name=value`, or `name` alone.
