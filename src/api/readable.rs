@@ -25,6 +25,8 @@ pub struct Readable<K>(pub Result<K, Box<Unreadable>>);
 pub struct Unreadable {
     /// Which object it is.
     pub metadata: ObjectMeta,
+    /// Of a Blueprint: suspended and without its driver, where that could be read.
+    pub rest: Option<Box<Blueprint>>,
     /// Its conditions, where they could be read.
     pub conditions: Vec<Condition>,
     /// What the parser says, at most 256 bytes of it.
@@ -39,20 +41,37 @@ pub trait Assemble: Sized {
     type Status: DeserializeOwned;
     /// The object of these parts.
     fn assemble(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self;
+    /// What can be used of an object whose spec cannot be read.
+    fn rest(_metadata: &ObjectMeta, _spec: &RawValue) -> Option<Box<Blueprint>> {
+        None
+    }
 }
 
 macro_rules! assemble {
-    ($kind:ty, $spec:ty, $status:ty) => {
+    ($kind:ty, $spec:ty, $status:ty $(, $rest:item)?) => {
         impl Assemble for $kind {
             type Spec = $spec;
             type Status = $status;
             fn assemble(metadata: ObjectMeta, spec: $spec, status: Option<$status>) -> Self {
                 Self { metadata, spec, status }
             }
+            $($rest)?
         }
     };
 }
-assemble!(Blueprint, super::BlueprintSpec, super::BlueprintStatus);
+assemble!(
+    Blueprint,
+    super::BlueprintSpec,
+    super::BlueprintStatus,
+    /// Without its driver, in which users nest templates, and suspended: what holds for its leases and resources holds on.
+    fn rest(metadata: &ObjectMeta, spec: &RawValue) -> Option<Box<Blueprint>> {
+        let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(spec.get()).ok()?;
+        fields.insert("driver".to_owned(), RawValue::from_string("{}".to_owned()).ok()?);
+        let spec: super::BlueprintSpec = serde_json::from_str(&serde_json::to_string(&fields).ok()?).ok()?;
+        let spec = super::BlueprintSpec { suspend: true, ..spec };
+        Some(Box::new(Blueprint { metadata: metadata.clone(), spec, status: None }))
+    }
+);
 assemble!(Resource, super::ResourceSpec, super::ResourceStatus);
 assemble!(Lease, super::LeaseSpec, super::LeaseStatus);
 
@@ -129,6 +148,7 @@ impl<'de, K: Assemble> Deserialize<'de> for Readable<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Raw { metadata, spec, status } = Raw::deserialize(deserializer)?;
         let metadata = ObjectMeta::from(metadata);
+        let rest = |metadata: &ObjectMeta| spec.as_deref().and_then(|spec| K::rest(metadata, spec));
         let parts = parse(spec.as_deref()).and_then(|spec| Ok((spec, parse(status.as_deref())?)));
         Ok(Self(match parts {
             Ok((spec, status)) => Ok(K::assemble(metadata, spec, status)),
@@ -138,7 +158,8 @@ impl<'de, K: Assemble> Deserialize<'de> for Readable<K> {
                 while why.len() > WHY_BYTES {
                     why.pop();
                 }
-                Err(Box::new(Unreadable { metadata, conditions, why }))
+                let rest = rest(&metadata);
+                Err(Box::new(Unreadable { metadata, rest, conditions, why }))
             }
         }))
     }
@@ -213,6 +234,11 @@ mod tests {
         assert_eq!(unreadable.metadata.uid.as_deref(), Some("u-deep"));
         assert_eq!(unreadable.metadata.finalizers.as_deref(), Some(&["drydock.dev/teardown".to_owned()][..]));
         assert_eq!(unreadable.conditions[0].type_, "Ready");
+        let rest = unreadable.rest.as_ref().unwrap();
+        assert_eq!(
+            (rest.spec.suspend, rest.spec.resource_type.as_str(), rest.spec.driver.objects.is_none()),
+            (true, "env", true)
+        );
         assert!(unreadable.why.contains("recursion limit"), "{}", unreadable.why);
     }
 

@@ -4,12 +4,18 @@ use crate::api::MicroTime;
 use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use kube::runtime::{utils::Backoff, watcher::DefaultBackoff};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 /// Where the controller gets the time from.
 pub trait Clock: Send + Sync {
     /// The wall clock.
     fn now(&self) -> MicroTime;
+
+    /// How long this clock has run: it is never set, and never goes back.
+    fn uptime(&self) -> Duration;
 
     /// Ends when so much time has passed; not by the wall clock, which may jump.
     fn sleep(&self, length: Duration) -> BoxFuture<'static, ()>;
@@ -31,6 +37,11 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the handle that everyone else asks")]
     fn now(&self) -> MicroTime {
         Timestamp::now().into()
+    }
+
+    fn uptime(&self) -> Duration {
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        BEGAN.get_or_init(Instant::now).elapsed()
     }
 
     fn sleep(&self, length: Duration) -> BoxFuture<'static, ()> {

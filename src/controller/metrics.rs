@@ -7,7 +7,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 /// See the module.
 pub struct Metrics {
@@ -26,6 +29,8 @@ pub struct Metrics {
     pool_waiting: Family<Pool, Gauge>,
     pool_limit: Family<Pool, Gauge>,
     pool_resources: Family<PoolState, Gauge>,
+    /// The pools of the last scrape.
+    shown: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -118,6 +123,7 @@ impl Metrics {
             pool_waiting,
             pool_limit,
             pool_resources,
+            shown: Mutex::default(),
         })
     }
 
@@ -182,6 +188,14 @@ impl Metrics {
     }
     /// A pool that is gone is shown no more.
     fn show_pools(&self, pools: &[PoolGauge]) {
+        {
+            let there: BTreeSet<&str> = pools.iter().map(|pool| pool.blueprint.as_str()).collect();
+            let mut shown = super::lock(&self.shown);
+            for gone in shown.iter().filter(|shown| !there.contains(shown.as_str())) {
+                self.grants.remove(&Pool { blueprint: gone.clone() });
+            }
+            *shown = there.into_iter().map(str::to_owned).collect();
+        }
         self.pool_waiting.clear();
         self.pool_limit.clear();
         self.pool_resources.clear();
@@ -219,7 +233,7 @@ pub struct Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+    use std::{fs, path::Path, time::Duration};
 
     /// Everything has happened once.
     fn text() -> String {
@@ -240,7 +254,7 @@ mod tests {
         let first = metrics.text(&gauges(vec![pool("ci/hosts", Some(3)), pool("ci/gone", None)]));
         assert!(first.contains("drydock_grants_total{blueprint=\"ci/gone\"} 0"), "{first}");
         let text = metrics.text(&gauges(vec![pool("ci/hosts", Some(3))]));
-        assert!(!text.contains("drydock_pool_waiting{blueprint=\"ci/gone\"}"), "{text}");
+        assert!(!text.contains("ci/gone"), "{text}");
         assert!(text.contains("drydock_pool_waiting{blueprint=\"ci/hosts\"} 2"), "{text}");
         text
     }

@@ -91,6 +91,16 @@ struct Work {
     failing: BTreeMap<Key, (u32, MicroTime)>,
 }
 
+impl Work {
+    fn end_back_offs(&mut self, news: &BTreeSet<Key>, now: MicroTime) {
+        for key in news.iter().filter(|key| !self.busy.contains_key(*key)) {
+            if let Some((_, at)) = self.failing.get_mut(key) {
+                *at = (*at).min(now);
+            }
+        }
+    }
+}
+
 /// The next deadline of each key, in order.
 #[derive(Default)]
 struct Deadlines {
@@ -176,12 +186,14 @@ impl Shell {
     /// The door of the index: what it says is dirty is looked at.
     pub fn see<T>(self: &Arc<Self>, change: impl FnOnce(&mut Index, MicroTime) -> T) -> T {
         let now = self.clock.now();
-        let (answer, dirty, lost) = {
+        let (answer, news, dirty, lost) = {
             let mut index = super::lock(&self.index);
+            index.set_uptime(self.clock.uptime());
             let answer = change(&mut index, now);
             let dirty: Vec<_> = index.take_dirty().into_iter().map(|key| (index.is_asked(&key), key)).collect();
-            (answer, dirty, index.take_lost())
+            (answer, index.take_news(), dirty, index.take_lost())
         };
+        self.end_back_offs(&news);
         for uid in lost {
             self.drivers.is_over(&uid);
         }
@@ -189,6 +201,14 @@ impl Shell {
             self.trigger(key, is_asked);
         }
         answer
+    }
+
+    /// A newer version of an object ends the back-off of its passes: they failed on another. What a pass writes itself is no news,
+    /// for its worker is busy with the object then.
+    fn end_back_offs(&self, news: &BTreeSet<Key>) {
+        if !news.is_empty() {
+            super::lock(&self.work).end_back_offs(news, self.clock.now());
+        }
     }
 
     /// Whether objects of this namespace are watched: only then may they stand in the index.
@@ -390,5 +410,28 @@ impl PassError {
             Self::Unsettled => "Unsettled",
             Self::NoDriver => "NoDriver",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::key::ObjectKey;
+
+    #[test]
+    fn a_newer_version_of_an_object_ends_its_back_off() {
+        let now = MicroTime::from(jiff::Timestamp::UNIX_EPOCH);
+        let later = now.after(Duration::from_secs(22));
+        let [news, silent, busy] = ["news", "silent", "busy"].map(|name| Key::Lease(ObjectKey::new("a", name)));
+        let mut work = Work::default();
+        for key in [&news, &silent, &busy] {
+            work.failing.insert(key.clone(), (9, later));
+        }
+        // What a pass itself writes says nothing new to it.
+        work.busy.insert(busy.clone(), None);
+        work.end_back_offs(&[news.clone(), busy.clone()].into(), now);
+        assert_eq!(work.failing[&news], (9, now), "it fails as often as before");
+        assert_eq!(work.failing[&silent], (9, later));
+        assert_eq!(work.failing[&busy], (9, later));
     }
 }

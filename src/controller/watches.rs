@@ -2,7 +2,6 @@
 //! it was last seen to work, is told to the probes.
 
 use super::{
-    clock,
     index::Index,
     key::{Key, ObjectKey},
     passes::unreadable,
@@ -42,7 +41,10 @@ const PAGE: u32 = 5_000;
 /// A watch that has said nothing for so long is asked whether its server still answers.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A watch that could not be seen to work for so long makes `/livez` fail.
+/// The same of a watch of leases that must give signs of life.
+const SHORT_SILENCE: Duration = Duration::from_secs(5);
+
+/// A watch that has not even failed for so long makes `/livez` fail: it is stuck, where an outage of the API server shows as errors.
 const TOO_SILENT: Duration = Duration::from_secs(600);
 
 /// What is said of a watch that has seen its first full list.
@@ -58,10 +60,9 @@ pub struct Health {
 #[derive(Clone)]
 struct State {
     listed: bool,
-    /// It is not allowed, and the controller does without.
-    waived: bool,
     says: String,
-    last_ok: MicroTime,
+    /// The uptime when its task last went on, whatever came of it.
+    turned: Duration,
 }
 
 impl Health {
@@ -72,16 +73,23 @@ impl Health {
         self.changed.notify_waiters();
     }
 
+    /// The task of a watch goes on.
+    fn turn(&self, name: &str, uptime: Duration) {
+        if let Some(state) = super::lock(&self.watches).get_mut(name) {
+            state.turned = uptime;
+        }
+    }
+
     /// What is waited for: watches that have not seen their first full list, with the reason. Empty: ready.
     pub fn waits_for(&self) -> Vec<String> {
         let states = super::lock(&self.watches);
         states.iter().filter(|(_, s)| !s.listed).map(|(name, s)| format!("{name}: {}", s.says)).collect()
     }
 
-    /// Watches that have been silent for too long.
-    pub fn silent(&self, now: MicroTime) -> Vec<String> {
+    /// Watches whose tasks have not gone on for too long, at this uptime.
+    pub fn silent(&self, uptime: Duration) -> Vec<String> {
         let states = super::lock(&self.watches);
-        let silent = |s: &State| !s.waived && clock::until(s.last_ok, now) > TOO_SILENT;
+        let silent = |s: &State| uptime.saturating_sub(s.turned) > TOO_SILENT;
         states.iter().filter(|(_, s)| silent(s)).map(|(name, s)| format!("{name}: {}", s.says)).collect()
     }
 }
@@ -176,22 +184,38 @@ where
     let namespace = scope.map(str::to_owned);
     let scope = scope.unwrap_or("all namespaces").to_owned();
     let name = format!("{kind} of {scope}");
-    let state = State { listed: false, waived: false, says: "the first full list".into(), last_ok: shell.clock.now() };
+    let state = State { listed: false, says: "the first full list".into(), turned: shell.clock.uptime() };
     super::lock(&health.watches).insert(name.clone(), state);
     async move {
         let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
         let mut events = watcher::watcher(api.clone(), config).backoff(shell.clock.watch_back_off()).boxed();
         // What was known when a list began, under which UID; what the list then does not have is gone.
         let mut unlisted: BTreeMap<ObjectKey, String> = BTreeMap::new();
+        let counts_heartbeats = K::kind(&()) == "Lease";
+        // Since it last failed it was seen to work.
+        let mut works = true;
         loop {
-            let silence = shell.clock.sleep(SILENCE);
+            let turned = shell.clock.uptime();
+            health.turn(&name, turned);
+            let is_quick = counts_heartbeats && super::lock(&shell.index).needs_heartbeats();
+            let silence = shell.clock.sleep(if is_quick { SHORT_SILENCE } else { SILENCE });
             let event = match futures::future::select(events.next(), silence).await {
                 futures::future::Either::Left((event, _)) => event,
                 futures::future::Either::Right(((), _)) => {
-                    if in_time(api.list(&ListParams::default().limit(1))).await.is_ok() {
-                        let now = shell.clock.now();
-                        health.note(&name, |state| state.last_ok = now);
-                        shell.metrics.watch_ok(&kind, &scope, now);
+                    let one = ListParams::default().limit(1);
+                    let asking = std::pin::pin!(in_time(api.list(&one)));
+                    let late = shell.clock.sleep(if is_quick { SHORT_SILENCE } else { SILENCE });
+                    let answer = futures::future::select(asking, late).await;
+                    let is_ok = matches!(answer, futures::future::Either::Left((Ok(_), _)));
+                    if is_ok {
+                        shell.metrics.watch_ok(&kind, &scope, shell.clock.now());
+                    }
+                    if counts_heartbeats && is_ok != works {
+                        works = is_ok;
+                        shell.see(|index, _| match is_ok {
+                            true => index.restart_heartbeats(namespace.as_deref()),
+                            false => index.stop_heartbeats(namespace.as_deref()),
+                        });
                     }
                     continue;
                 }
@@ -202,21 +226,18 @@ where
                     if K::kind(&()) == "Namespace" && is_forbidden(&error) {
                         // Only Blueprints that select namespaces by label need it, and they say so.
                         shell.see(|index, _| index.namespaces_are_unreadable());
-                        health.note(&name, |state| {
-                            state.listed = true;
-                            state.waived = true;
-                        });
+                        health.note(&name, |state| state.listed = true);
                     }
-                    let now = shell.clock.now();
+                    // That it must list again is an answer, too; then it works.
+                    if counts_heartbeats && status(&error).is_none_or(|status| status.code != 410) {
+                        works = false;
+                        shell.see(|index, _| index.stop_heartbeats(namespace.as_deref()));
+                    }
                     health.note(&name, |state| {
                         if state.says != says {
                             tracing::warn!(watch = name, "{says}");
                         }
                         state.says = says;
-                        // A refusal is an answer: a restart of the controller would not mend it.
-                        if status(&error).is_some() {
-                            state.last_ok = now;
-                        }
                     });
                     continue;
                 }
@@ -236,14 +257,17 @@ where
                 Some(Ok(event)) => event,
                 None => return,
             };
-            let now = shell.clock.now();
-            shell.metrics.watch_ok(&kind, &scope, now);
+            shell.metrics.watch_ok(&kind, &scope, shell.clock.now());
             health.note(&name, |state| {
-                state.last_ok = now;
                 if state.listed && state.says != LISTED {
                     state.says = LISTED.into();
                 }
             });
+            // What a list shows is known when all of it is.
+            if !works && !matches!(event, Event::InitApply(_)) {
+                works = true;
+                shell.see(|index, _| index.restart_heartbeats(namespace.as_deref()));
+            }
             match event {
                 Event::Init => {}
                 Event::InitApply(object) | Event::Apply(object) => {
@@ -284,7 +308,7 @@ fn note_unreadable<K: Watched>(shell: &Arc<Shell>, key: ObjectKey, unread: Box<U
         tracing::warn!(object = %key, %kind, "the object cannot be read, and is skipped: {unread}");
         return;
     };
-    if let Some(new) = shell.see(|index, _| index.see_unreadable(key, unread)) {
+    if let Some(new) = shell.see(|index, now| index.see_unreadable(key, unread, now)) {
         let warning = EventDraft::warning(unreadable::REASON, unreadable::message(&kind, &new));
         shell.events.publish(&kind, &new.metadata, vec![warning]);
     }
@@ -333,5 +357,23 @@ pub async fn listed(health: &Health) {
             return;
         }
         changed.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An outage of the API server shows as errors, and a restart would not mend it.
+    #[test]
+    fn only_a_watch_whose_task_is_stuck_is_silent() {
+        let health = Health::default();
+        let state = State { listed: true, says: "no connection".into(), turned: Duration::ZERO };
+        super::super::lock(&health.watches).insert("leases".into(), state);
+        let day = Duration::from_secs(86_400);
+        assert_eq!(health.silent(day), ["leases: no connection"]);
+        health.turn("leases", day);
+        assert_eq!(health.silent(day + TOO_SILENT), [""; 0]);
+        assert_eq!(health.silent(day + TOO_SILENT + Duration::from_secs(1)).len(), 1);
     }
 }

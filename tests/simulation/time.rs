@@ -141,6 +141,10 @@ impl Clock for ControllerClock {
         (self.clocks.wall() + SignedDuration::try_from(self.ahead).unwrap()).into()
     }
 
+    fn uptime(&self) -> Duration {
+        self.clocks.elapsed()
+    }
+
     fn sleep(&self, length: Duration) -> BoxFuture<'static, ()> {
         let dead = self.dead.clone();
         async move {

@@ -196,7 +196,9 @@ impl Wire {
         };
         let lines = stream::unfold(view, |mut view| async move {
             let line = view.next().await?;
-            Some((Ok::<_, Infallible>(Bytes::from(format!("{line}\n"))), view))
+            // The type first, as kube-apiserver writes it.
+            let line = format!("{{\"type\":{},\"object\":{}}}\n", line["type"], line["object"]);
+            Some((Ok::<_, Infallible>(Bytes::from(line)), view))
         });
         Response::new(Answered::from_stream(lines))
     }

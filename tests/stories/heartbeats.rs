@@ -1,7 +1,7 @@
 //! `heartbeatTimeout`: a lease is released when `spec.heartbeat` has not changed for so long, and never before.
 
 use crate::{
-    support::{Identity, Sandbox, sandbox::condition},
+    support::{ControlPlane, ControllerProcess, Identity, Sandbox, controlplane::Server, install, sandbox::condition},
     told::{
         alone, apply, first_over, from_now, holds_throughout, hosts, instant, lease, message, uid, versions, wait_until,
     },
@@ -98,4 +98,35 @@ async fn a_restart_begins_anew() {
     sandbox.history().caught_up().await;
     lost_after(&sandbox, &over, (before, restarted));
     holds_throughout(&sandbox).await;
+}
+
+/// Who holds a lease cannot give a sign of life while the API server is away, nor can one be seen.
+#[tokio::test]
+async fn an_outage_of_the_api_server_costs_nobody_their_lease() {
+    let plane = ControlPlane::start().await.expect("a control plane of its own");
+    install::crds(&plane).await.expect("the definitions are installed");
+    let sandbox = Sandbox::on(&plane, "heartbeats-outage").await;
+    let mut controller = ControllerProcess::begin(&plane, Identity::Admin, &[], &[]);
+    controller.ready().await;
+    apply(&sandbox, &hosts(1, json!({}))).await;
+    apply(&sandbox, &lease("a", json!({"heartbeatTimeout": "8s"}))).await;
+    sandbox.wait_phase("lease/a", "Active").await;
+
+    plane.knock_out(Server::ApiServer).await.expect("it was there");
+    wait_until(from_now(10_000)).await;
+    assert_eq!(controller.get("/livez").await.0, 200, "a restart would help nobody");
+    plane.come_back(Server::ApiServer).await.expect("it comes back");
+    // The holder takes a moment to notice.
+    wait_until(from_now(4_000)).await;
+    beat(&sandbox, "lease/a", "1").await;
+    wait_until(from_now(4_000)).await;
+    let last = beat(&sandbox, "lease/a", "2").await;
+    assert_eq!(crate::support::phase(&sandbox.get("lease/a").await), "Active");
+    // And then it counts again.
+    let over = sandbox.wait_phase("lease/a", "Destroyed").await;
+    assert_eq!(condition(&over, "Released"), ("True", "HeartbeatLost"));
+    let released = instant(&over, "releasedAt");
+    assert!(released >= last.0 + SignedDuration::from_secs(8), "{released}");
+    drop(controller);
+    plane.stop().await.expect("all of it ends");
 }

@@ -88,6 +88,7 @@ mod templates_that_change;
 mod templates_with_typos;
 mod templates_without_policies;
 mod times_of_zero;
+mod unreadable_leased;
 mod unreadable_objects;
 mod what_a_build_reads;
 mod writes;

@@ -68,8 +68,8 @@ impl Index {
         self.no_longer_unreadable(&Key::Lease(key.clone()));
         strip(&mut lease.metadata);
         let same = known.as_deref().is_some_and(|known| known.spec.heartbeat == lease.spec.heartbeat);
-        if lease.spec.heartbeat_timeout.is_some() && !(same && self.heartbeats.contains_key(&key)) {
-            self.heartbeats.insert(key.clone(), now);
+        if lease.spec.heartbeat_timeout.is_some() {
+            self.heartbeats.see(&key, same);
         }
         keep_ticket(known.as_deref(), &mut lease);
         let lease = Arc::new(lease);
@@ -84,7 +84,9 @@ impl Index {
             }
         }
         self.note_teardown_of_lease(known.as_deref(), Some(&lease));
+        self.failing.add_lease(&lease);
         self.leases.insert(key.clone(), lease.clone());
+        self.news.insert(Key::Lease(key.clone()));
         self.dirty.push(Key::Lease(key.clone()));
         let promise = |l: &Lease| (l.phase(), l.attempt(), l.resource_ref().cloned());
         if known.as_deref().map(promise) != Some(promise(&lease)) {
@@ -104,7 +106,7 @@ impl Index {
         self.forget_lease(&key, &known);
         self.note_teardown_of_lease(Some(&known), None);
         self.leases.remove(&key);
-        self.heartbeats.remove(&key);
+        self.heartbeats.forget(&key);
         if known.phase() == LeasePhase::Destroyed && self.claimed.contains_key(uid(seen)) {
             self.ended.insert(uid(seen).to_owned(), known.clone());
         }
@@ -114,6 +116,7 @@ impl Index {
     }
 
     fn forget_lease(&mut self, key: &ObjectKey, known: &Lease) {
+        self.failing.take_lease(known);
         self.lease_uids.remove(uid(&known.metadata));
         if let Some(bound) = known.resource_ref() {
             unlink(&mut self.bound, &bound.uid, key);
@@ -168,9 +171,11 @@ impl Index {
             self.forget_ended(known);
         }
         self.count(&resource, 1);
+        self.failing.add_resource(&resource);
         self.resources.insert(key.clone(), resource.clone());
         self.note_teardown_of_resource(&resource);
         self.note_name(&key);
+        self.news.insert(Key::Resource(key.clone()));
         self.dirty.push(Key::Resource(key.clone()));
         self.note_build(known.as_deref(), &resource, now);
         // Offered before its leases look: or the one that it was built for would have another built.
@@ -234,6 +239,7 @@ impl Index {
             unlink(&mut self.claimed, &claim.uid, key);
         }
         unlink(&mut self.owned, &known.spec.blueprint_ref.uid, key);
+        self.failing.take_resource(known);
         self.resource_uids.remove(uid(&known.metadata));
         if let Some(lease) = &known.spec.requested_for {
             unlink(&mut self.building, &lease.uid, key);
@@ -321,7 +327,17 @@ impl Index {
     }
 
     /// A version of a Blueprint was seen.
-    pub fn see_blueprint(&mut self, mut blueprint: Blueprint, now: MicroTime) {
+    pub fn see_blueprint(&mut self, blueprint: Blueprint, now: MicroTime) {
+        let key = ObjectKey::of(&blueprint.metadata);
+        let known = self.blueprints.get(&key).map(|pool| &pool.object.metadata);
+        if !self.is_old(known, &blueprint.metadata) {
+            self.no_longer_unreadable(&Key::Blueprint(key));
+        }
+        self.take_blueprint(blueprint, now);
+    }
+
+    /// Takes a version of a Blueprint, as read, or as it is to count where it cannot be read.
+    pub(super) fn take_blueprint(&mut self, mut blueprint: Blueprint, now: MicroTime) {
         let key = ObjectKey::of(&blueprint.metadata);
         let known = self.blueprints.get(&key).map(|pool| pool.object.clone());
         if let Some(namesake) = known.filter(|b| is_other(&b.metadata, &blueprint.metadata)) {
@@ -331,13 +347,13 @@ impl Index {
         if self.is_old(known.as_ref().map(|b| &b.metadata), &blueprint.metadata) {
             return;
         }
-        self.no_longer_unreadable(&Key::Blueprint(key.clone()));
         strip(&mut blueprint.metadata);
         let asks = |b: &Blueprint| (b.metadata.uid.clone(), b.metadata.deletion_timestamp.clone(), b.spec.clone());
         let changed = known.as_deref().map(asks) != Some(asks(&blueprint));
         let builds =
             |b: &Blueprint| (crate::lifecycle::has_finalizer(&b.metadata), pool::is_sound(b), pool::is_judged(b));
         let may_build = known.as_deref().is_none_or(|known| builds(known) != builds(&blueprint));
+        self.news.insert(Key::Blueprint(key.clone()));
         self.dirty.push(Key::Blueprint(key.clone()));
         let put_off = |b: Option<&Blueprint>| b.and_then(|b| b.status.as_ref()?.next_build_at);
         let recorded = deadline::build_put_off(put_off(Some(&blueprint)), now);

@@ -2,7 +2,7 @@
 
 use super::Index;
 use crate::{
-    api::{Condition, LeasePhase, ResourcePhase, blueprint::ResourceCounts},
+    api::{Condition, Lease, LeasePhase, Resource, ResourcePhase, blueprint::ResourceCounts},
     controller::metrics::Gauges,
     lifecycle::teardown,
 };
@@ -42,14 +42,48 @@ impl Index {
 
     /// How many teardowns of each kind have failed, and are not done.
     fn failing_teardowns(&self) -> [(&'static str, usize); 2] {
-        let failing = |conditions: Option<&Vec<Condition>>| conditions.is_some_and(|all| teardown::is_failing(all));
-        let leases = self.leases.values().filter(|lease| {
-            lease.phase() != LeasePhase::Destroyed && failing(lease.status.as_ref().map(|status| &status.conditions))
-        });
-        let resources = self.resources.values().filter(|resource| {
-            let conditions = resource.status.as_ref().map(|status| &status.conditions);
-            resource.phase() != ResourcePhase::Destroyed && failing(conditions)
-        });
-        [("leases", leases.count()), ("resources", resources.count())]
+        [("leases", self.failing.leases), ("resources", self.failing.resources)]
     }
+}
+
+/// Teardowns that have failed and are not done, counted as objects come and go: a scrape must not go through all of them.
+#[derive(Default)]
+pub(super) struct Failing {
+    leases: usize,
+    resources: usize,
+}
+
+fn is_failing(conditions: Option<&Vec<Condition>>) -> bool {
+    conditions.is_some_and(|all| teardown::is_failing(all))
+}
+
+impl Failing {
+    /// This version of a lease is in the index now.
+    pub(super) fn add_lease(&mut self, lease: &Lease) {
+        self.leases += usize::from(is_lease_failing(lease));
+    }
+
+    /// This version of a lease is not in the index any more.
+    pub(super) fn take_lease(&mut self, lease: &Lease) {
+        self.leases = self.leases.saturating_sub(usize::from(is_lease_failing(lease)));
+    }
+
+    /// This version of a resource is in the index now.
+    pub(super) fn add_resource(&mut self, resource: &Resource) {
+        self.resources += usize::from(is_resource_failing(resource));
+    }
+
+    /// This version of a resource is not in the index any more.
+    pub(super) fn take_resource(&mut self, resource: &Resource) {
+        self.resources = self.resources.saturating_sub(usize::from(is_resource_failing(resource)));
+    }
+}
+
+fn is_lease_failing(lease: &Lease) -> bool {
+    lease.phase() != LeasePhase::Destroyed && is_failing(lease.status.as_ref().map(|status| &status.conditions))
+}
+
+fn is_resource_failing(resource: &Resource) -> bool {
+    resource.phase() != ResourcePhase::Destroyed
+        && is_failing(resource.status.as_ref().map(|status| &status.conditions))
 }

@@ -5,6 +5,7 @@ mod builds;
 mod counts;
 mod door;
 mod gauges;
+mod heartbeats;
 mod matcher;
 mod names;
 mod namespaces;
@@ -60,8 +61,8 @@ pub struct Index {
     namespaces: Option<BTreeMap<String, BTreeMap<String, String>>>,
     /// Lease UID → the lease.
     lease_uids: BTreeMap<String, ObjectKey>,
-    /// Lease → when its present heartbeat was first seen, for those that need one.
-    heartbeats: BTreeMap<ObjectKey, MicroTime>,
+    heartbeats: heartbeats::Heartbeats,
+    failing: gauges::Failing,
     /// Resource UID → the resource.
     resource_uids: BTreeMap<String, ObjectKey>,
     /// Blueprint UID → the Blueprint.
@@ -108,6 +109,8 @@ pub struct Index {
     /// Every watch has seen its first full list; before, nothing is matched.
     synced: bool,
     dirty: Vec<Key>,
+    /// Objects of which a newer version was seen since the last call of `take_news`.
+    news: BTreeSet<Key>,
 }
 
 /// A Blueprint and what is derived for it.
@@ -210,7 +213,8 @@ impl Index {
             blueprints: BTreeMap::new(),
             namespaces: Some(BTreeMap::new()),
             lease_uids: BTreeMap::new(),
-            heartbeats: BTreeMap::new(),
+            heartbeats: heartbeats::Heartbeats::default(),
+            failing: gauges::Failing::default(),
             resource_uids: BTreeMap::new(),
             blueprint_uids: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -235,6 +239,7 @@ impl Index {
             gone_in_order: VecDeque::new(),
             synced: false,
             dirty: Vec::new(),
+            news: BTreeSet::new(),
         }
     }
 
@@ -252,6 +257,11 @@ impl Index {
     /// The keys that want a pass since the last call.
     pub fn take_dirty(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.dirty)
+    }
+
+    /// The objects of which a newer version was seen since the last call.
+    pub fn take_news(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.news)
     }
 
     /// Whether somebody waits for the next pass of an object: it was asked for something, deleted, granted or offered.
@@ -333,7 +343,7 @@ impl Index {
 
     /// How many more leases may be granted this resource, those counted that are offered to it.
     fn room(&self, key: &ObjectKey, resource: &Resource, pool: &Pool) -> usize {
-        if self.withheld.contains(key) {
+        if self.withheld.contains(key) || self.is_unreadable(&Key::Resource(key.clone())) {
             return 0;
         }
         let room = pool::room(resource, &pool.object, self.slot_state(key, resource, pool), self.claims_held(resource));

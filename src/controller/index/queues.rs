@@ -168,7 +168,9 @@ impl Index {
     /// Puts a lease into the queues of the Blueprints that may serve it, or takes it out of them. Returns whether that has
     /// changed which queues it is in.
     pub(super) fn enqueue(&mut self, key: &ObjectKey, now: MicroTime) -> bool {
-        let waits = self.leases.get(key).filter(|lease| self.synced && queue::waits(lease, now)).cloned();
+        let is_read = !self.is_unreadable(&Key::Lease(key.clone()));
+        let waits = |lease: &&Arc<Lease>| self.synced && is_read && queue::waits(lease, now);
+        let waits = self.leases.get(key).filter(waits).cloned();
         let before = self.waiters.remove(key);
         for queued in before.iter().flat_map(|w| &w.queues) {
             self.leave(queued);

@@ -1,22 +1,48 @@
 //! Objects that are there and cannot be read: they count as existing, and nothing is decided from what they may hold.
 
 use super::{Index, Key, ObjectKey};
-use crate::{api::Unreadable, lifecycle::uid};
+use crate::{
+    api::{Blueprint, BlueprintSpec, MicroTime, Unreadable},
+    lifecycle::uid,
+};
 use kube::api::ObjectMeta;
 use std::sync::Arc;
 
 impl Index {
     /// A version of an object was seen that cannot be read. What was read of it before stays. Returns the object where this
     /// version is new.
-    pub fn see_unreadable(&mut self, key: Key, object: Box<Unreadable>) -> Option<Arc<Unreadable>> {
+    pub fn see_unreadable(&mut self, key: Key, object: Box<Unreadable>, now: MicroTime) -> Option<Arc<Unreadable>> {
         let before = self.unreadable.get(&key).map(|known| &known.metadata);
         if self.is_old(before, &object.metadata) || self.is_old(self.metadata_of(&key), &object.metadata) {
             return None;
         }
         let object = Arc::new(*object);
         self.unreadable.insert(key.clone(), object.clone());
+        match &key {
+            // Its pass would not take up a grant.
+            Key::Lease(lease) => self.requeue(lease, now),
+            Key::Resource(resource) => self.offer(resource, now),
+            Key::Blueprint(blueprint) => self.freeze(blueprint, &object.metadata, now),
+        }
         self.dirty.push(key);
         Some(object)
+    }
+
+    /// A Blueprint that cannot be read builds and grants nothing, and its resources see that it is being deleted.
+    fn freeze(&mut self, blueprint: &ObjectKey, meta: &ObjectMeta, now: MicroTime) {
+        let known = self.blueprints.get(blueprint).map(|pool| pool.object.clone());
+        match known.filter(|known| uid(&known.metadata) == uid(meta)) {
+            Some(known) => {
+                let spec = BlueprintSpec { suspend: true, ..known.spec.clone() };
+                self.take_blueprint(Blueprint { metadata: meta.clone(), spec, status: known.status.clone() }, now);
+            }
+            None => self.dirty.extend(self.owned.get(uid(meta)).into_iter().flatten().cloned().map(Key::Resource)),
+        }
+    }
+
+    /// Whether the newest version of an object cannot be read.
+    pub(super) fn is_unreadable(&self, key: &Key) -> bool {
+        self.unreadable.contains_key(key)
     }
 
     /// The object of this key, where its newest version cannot be read.

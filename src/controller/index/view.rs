@@ -99,7 +99,7 @@ impl Index {
             (uid(&resource.metadata) == reference.uid || bug!(ComparesNames)).then(|| self.held(resource))
         });
         let waiting = self.waiting(key, &lease, now);
-        let heartbeat_seen = self.heartbeats.get(key).copied();
+        let heartbeat_seen = self.heartbeats.seen(key, now);
         Some(LeaseAround { lease, claims, bound, waiting, heartbeat_seen })
     }
 

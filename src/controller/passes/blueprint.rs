@@ -93,7 +93,7 @@ async fn suspend(shell: &Arc<Shell>, blueprint: &Blueprint) -> Result<(), PassEr
 /// The bug `DeletesResources`: what R7 leaves to the resources themselves.
 async fn delete_idle(shell: &Arc<Shell>, blueprint: &Blueprint) -> Result<(), PassError> {
     let namespace = blueprint.metadata.namespace.as_deref().unwrap_or_default();
-    for resource in siblings(shell, namespace, uid(&blueprint.metadata)).await? {
+    for resource in siblings(shell, namespace, uid(&blueprint.metadata)).await?.readable {
         if resource.claims().is_empty() && !is_deleting(&resource.metadata) {
             let deleted = shell.writer.change_metadata(Urgency::Later, &resource, MetadataChange::Delete).await;
             deleted.map_err(|source| PassError::Request { what: "deleting a Resource", source })?;
@@ -146,9 +146,9 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
             match others {
                 Ok(others) => {
                     let counts = |phase| phase < ResourcePhase::Released || !bug!(CountsTheHealthy);
-                    let live = others.iter().filter(|r| r.phase() != ResourcePhase::Destroyed && counts(r.phase()));
-                    let live = live.count();
-                    for resource in others {
+                    let live = |r: &&Resource| r.phase() != ResourcePhase::Destroyed && counts(r.phase());
+                    let live = others.readable.iter().filter(live).count() + others.unreadable;
+                    for resource in others.readable {
                         shell.see(|index, now| index.see_resource(resource, now));
                     }
                     if i64::try_from(live).unwrap_or(i64::MAX) >= limit {

@@ -264,7 +264,7 @@ async fn read_bound(shell: &Arc<Shell>, lease: &Lease) -> Result<Quorum, PassErr
     let resource = match read::<Resource>(shell, &object, &reference.uid).await? {
         Found::There(resource) => *resource,
         Found::Gone => return Ok(Quorum::Gone),
-        Found::Unreadable => return Err(PassError::Unsettled),
+        Found::Unreadable(_) => return Err(PassError::Unsettled),
     };
     let id = uid(&lease.metadata);
     let claims = resource.claims().iter().any(|c| c.uid == id && c.attempt == lease.attempt());
@@ -291,6 +291,6 @@ async fn see_newer(shell: &Arc<Shell>, lease: &Lease) -> Result<(), PassError> {
             Ok(())
         }
         // Its claim went though it stands: by nothing that Drydock does.
-        Found::There(_) | Found::Unreadable => Err(PassError::Unsettled),
+        Found::There(_) | Found::Unreadable(_) => Err(PassError::Unsettled),
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{
-        Condition, MicroTime, Readable,
+        Blueprint, Condition, MicroTime, Readable,
         step::{Observed, Report},
     },
     driver::{Driver, Work},
@@ -99,11 +99,14 @@ async fn carry_out<K: Ours, S>(
         // A request that timed out may have taken effect: what is there now is read, as after a conflict.
         Err(failed @ (RequestError::Conflict | RequestError::TimedOut)) => {
             let namespace = object.namespace().unwrap_or_default();
-            let api: Api<K> = Api::namespaced(shell.client.clone(), &namespace);
+            let api: Api<Readable<K>> = Api::namespaced(shell.client.clone(), &namespace);
             match read_opt(&api, &object.name_any()).await {
                 Ok(Some(now)) if now.uid() == object.uid() => {
                     let same = now.resource_version() == object.resource_version();
-                    see(shell, now);
+                    // One that cannot be read is shown by its watch.
+                    if let Ok(now) = now.0 {
+                        see(shell, now);
+                    }
                     if same {
                         // It did not take effect, and nothing new will be seen: the pass is made again.
                         return Err(PassError::Request { what: "writing", source: failed });
@@ -155,8 +158,8 @@ fn is_written_off(conditions: Option<&[Condition]>) -> bool {
 enum Found<K> {
     /// It is there.
     There(Box<K>),
-    /// It is there, and cannot be read: nothing is concluded from it.
-    Unreadable,
+    /// It is there, and cannot be read: nothing is concluded from it but what could be read of a Blueprint.
+    Unreadable(Option<Box<Blueprint>>),
     /// It is gone, which is final.
     Gone,
 }
@@ -171,7 +174,7 @@ async fn read<K: Ours>(shell: &Shell, object: &ObjectKey, id: &str) -> Result<Fo
             Ok(object) => Found::There(Box::new(object)),
             Err(error) => {
                 tracing::warn!(%object, "it cannot be read, and is left alone: {error}");
-                Found::Unreadable
+                Found::Unreadable(error.rest)
             }
         },
         _ => Found::Gone,

@@ -3,7 +3,7 @@
 use super::{AGAIN, Found, Key, ObjectKey, PassError, ROUNDS, Shell, Written, carry_out, read, run_free};
 use crate::{
     api::{
-        Blueprint, Claim, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, ResourceStatus,
+        Blueprint, Claim, Lease, LeasePhase, MicroTime, Readable, Resource, ResourcePhase, ResourceStatus,
         blueprint::From,
         step::{EffectKey, HookCall, Moves, Observed, Report, StepKind, Verdict},
     },
@@ -48,6 +48,7 @@ pub(in crate::controller) struct Known {
 
 pub(in crate::controller) enum BlueprintFact {
     Confirmed(Arc<Blueprint>),
+    /// It is deleted, or cannot be read.
     Deleting(Arc<Blueprint>),
     /// B1: nothing is built for a Blueprint that could go before its resources; its own pass adds the finalizer.
     NotYetOurs,
@@ -287,7 +288,7 @@ async fn look(
                 Found::There(lease) => {
                     known.read_leases.insert(id.clone(), lease.into());
                 }
-                Found::Unreadable => {
+                Found::Unreadable(_) => {
                     known.unreadable_leases.insert(id.clone());
                 }
                 Found::Gone => {
@@ -352,7 +353,9 @@ async fn confirm_blueprint(
             }
             BlueprintFact::Gone
         }
-        Found::Unreadable => BlueprintFact::NotYetOurs,
+        // Suspended, so that nothing is built for it; all else goes on.
+        Found::Unreadable(Some(rest)) => BlueprintFact::Deleting(rest.into()),
+        Found::Unreadable(None) => BlueprintFact::NotYetOurs,
         Found::There(blueprint) => {
             shell.see(|index, now| index.see_blueprint((*blueprint).clone(), now));
             match (is_deleting(&blueprint.metadata), has_finalizer(&blueprint.metadata)) {
@@ -403,8 +406,9 @@ async fn slot_is_clear(shell: &Shell, around: &ResourceAround, namespace: &str) 
     for api in apis_of_leases(shell, around, namespace) {
         let mut params = ListParams::default().fields(&selector).limit(PAGE);
         loop {
-            let page: ObjectList<Lease> = list(&api, &params).await?;
-            if page.items.iter().any(foreign) {
+            let page: ObjectList<Readable<Lease>> = list(&api, &params).await?;
+            // One that cannot be read may be such a lease.
+            if page.items.iter().any(|lease| lease.0.as_ref().map_or(true, foreign)) {
                 return Ok(false);
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -417,7 +421,7 @@ async fn slot_is_clear(shell: &Shell, around: &ResourceAround, namespace: &str) 
 }
 
 /// Where leases can refer to a resource.
-fn apis_of_leases(shell: &Shell, around: &ResourceAround, namespace: &str) -> Vec<Api<Lease>> {
+fn apis_of_leases(shell: &Shell, around: &ResourceAround, namespace: &str) -> Vec<Api<Readable<Lease>>> {
     let admits = around.held.blueprint.as_ref().map(|b| b.spec.allowed_namespaces.from);
     let slot = ObjectKey::of(&around.held.resource.metadata);
     let elsewhere = super::super::lock(&shell.index).namespaces_bound_to(&slot);
@@ -466,14 +470,24 @@ async fn count_live(shell: &Shell, namespace: &str, resource: &Resource) -> Resu
     }
 }
 
-/// All resources of a Blueprint, from the API server itself.
-pub(super) async fn siblings(shell: &Shell, namespace: &str, blueprint_uid: &str) -> Result<Vec<Resource>, PassError> {
-    let api: Api<Resource> = Api::namespaced(shell.client.clone(), namespace);
-    let selector = ListParams::default().fields(&format!("spec.blueprintRef.uid={blueprint_uid}"));
-    Ok(list(&api, &selector).await?.items)
+/// The resources of a Blueprint.
+pub(super) struct Siblings {
+    pub(super) readable: Vec<Resource>,
+    /// How many there are beside these: they count as existing.
+    pub(super) unreadable: usize,
 }
 
-async fn list<K: Ours>(api: &Api<K>, selector: &ListParams) -> Result<ObjectList<K>, PassError> {
+/// All resources of a Blueprint, from the API server itself.
+pub(super) async fn siblings(shell: &Shell, namespace: &str, blueprint_uid: &str) -> Result<Siblings, PassError> {
+    let api: Api<Readable<Resource>> = Api::namespaced(shell.client.clone(), namespace);
+    let selector = ListParams::default().fields(&format!("spec.blueprintRef.uid={blueprint_uid}"));
+    let listed = list(&api, &selector).await?.items;
+    let all = listed.len();
+    let readable: Vec<_> = listed.into_iter().filter_map(|resource| resource.0.ok()).collect();
+    Ok(Siblings { unreadable: all - readable.len(), readable })
+}
+
+async fn list<K: Ours>(api: &Api<Readable<K>>, selector: &ListParams) -> Result<ObjectList<Readable<K>>, PassError> {
     in_time(api.list(selector)).await.map_err(|source| PassError::Request { what: "a quorum list", source })
 }
 

@@ -15,7 +15,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 
 /// What holds an unreadable Blueprint is looked at again after this: no event tells of the end of its Resources.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// The reason of the condition and of the Event.
 pub(in crate::controller) const REASON: &str = "Unreadable";
