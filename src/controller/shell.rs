@@ -159,7 +159,7 @@ impl Shell {
             let mut index = super::lock(&self.index);
             index.start(now);
             self.running.store(true, Ordering::SeqCst);
-            index.take_dirty()
+            index.take_dirty(now)
         };
         for key in dirty {
             self.trigger(key, false);
@@ -190,7 +190,7 @@ impl Shell {
             let mut index = super::lock(&self.index);
             index.set_uptime(self.clock.uptime());
             let answer = change(&mut index, now);
-            let dirty: Vec<_> = index.take_dirty().into_iter().map(|key| (index.is_asked(&key), key)).collect();
+            let dirty: Vec<_> = index.take_dirty(now).into_iter().map(|key| (index.is_asked(&key), key)).collect();
             (answer, index.take_news(), dirty, index.take_lost())
         };
         self.end_back_offs(&news);

@@ -37,6 +37,8 @@ pub struct Surroundings {
     pub next_build_at: Option<MicroTime>,
     /// What its builds fail with.
     pub failure: Option<String>,
+    /// Flavours that leases ask for fail to build: when the next is tried again, and what is told of it.
+    pub failing_flavours: Option<(MicroTime, String)>,
     /// When counts were last written.
     pub counted_at: Option<MicroTime>,
 }
@@ -65,8 +67,9 @@ pub fn decide(blueprint: &Blueprint, around: &Surroundings, now: MicroTime) -> D
         }
     }
     let next = &mut decision.status;
-    next.next_build_at = deadline::build_put_off(around.next_build_at, now);
-    let (truth, reason, message) = readiness(blueprint, &on_record, around, next.next_build_at);
+    let own = deadline::build_put_off(around.next_build_at, now);
+    next.next_build_at = own.or(around.failing_flavours.as_ref().map(|(at, _)| *at));
+    let (truth, reason, message) = readiness(blueprint, &on_record, around, own);
     let was = conditions::reason(&on_record.conditions, "Ready");
     if truth == Truth::False && was != reason && !matches!(reason, "Suspended" | "Draining") {
         decision.events.push(EventDraft::warning(reason, message.clone()));
@@ -124,8 +127,9 @@ fn readiness(
     }
     if let Some(at) = next_build_at {
         let message = match &around.failure {
-            Some(why) => format!("the last build failed: {why}; the next is tried at {at}"),
-            None => format!("builds fail; the next is tried at {at}"),
+            // Those who wait repeat it, so when is told by status.nextBuildAt only.
+            Some(why) => format!("the last build failed: {why}; the next is tried at status.nextBuildAt"),
+            None => "builds fail; the next is tried at status.nextBuildAt".to_owned(),
         };
         // Why may be known no more, after a restart: what was told of this back-off stands.
         let told = conditions::get(&on_record.conditions, "Ready").filter(|c| c.reason == "BuildFailing");
@@ -135,7 +139,8 @@ fn readiness(
     if let Some(why) = &around.failure {
         return (Truth::False, "BuildFailing", format!("a build fails, and is tried again: {why}"));
     }
-    (Truth::True, "Ready", String::new())
+    // It serves whoever asks for something else.
+    (Truth::True, "Ready", around.failing_flavours.as_ref().map(|(_, told)| told.clone()).unwrap_or_default())
 }
 
 fn earliest(a: Option<MicroTime>, b: Option<MicroTime>) -> Option<MicroTime> {

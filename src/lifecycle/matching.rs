@@ -166,8 +166,8 @@ impl Rung {
 /// The resource, by name, that makes room for a waiting lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reclaiming<'a> {
-    /// It may be reclaimed then.
-    At(&'a str, MicroTime),
+    /// It may be reclaimed, and not yet. When is not told: a message with an instant in it changes with each plan.
+    Later(&'a str),
     /// It is being reclaimed.
     Now(&'a str),
 }
@@ -257,6 +257,8 @@ pub struct Candidate<'a> {
     pub reclaiming: Option<Reclaiming<'a>>,
     /// It must not build before then.
     pub next_build_at: Option<MicroTime>,
+    /// What builds with the lease's parameters fail with, while they are put off.
+    pub failing_flavour: Option<&'a str>,
     /// Why nothing is to be had, where none of these says why.
     pub shortage: Shortage<'a>,
 }
@@ -302,14 +304,18 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
         // Whatever others have failed at, its own goes well.
         return (Rung::Building, format!("Blueprint {name} is building one"));
     }
-    if let Some(at) = candidate.next_build_at {
+    if candidate.next_build_at.is_some() {
         // Why is on its own record, where every controller reads the same.
         let recorded = blueprint.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
         let clause = match super::conditions::get(recorded, "Ready").filter(|c| c.reason == "BuildFailing") {
             Some(told) => format!("Blueprint {name} fails to build: {}", told.message),
-            None => format!("Blueprint {name} fails to build; tried again at {at}"),
+            None => format!("Blueprint {name} fails to build, and is tried again"),
         };
         return (Rung::BuildFailing, clause);
+    }
+    if let Some(why) = candidate.failing_flavour {
+        let clause = format!("fails to build with this Lease's parameters, and tries again from time to time: {why}");
+        return (Rung::BuildFailing, format!("Blueprint {name} {clause}"));
     }
     match candidate.coming {
         Coming::Own(Some(why)) => {
@@ -320,7 +326,10 @@ pub fn standing(lease: &LeaseSpec, candidate: &Candidate<'_>) -> (Rung, String) 
     }
     if let Some(reclaiming) = candidate.reclaiming {
         let clause = match reclaiming {
-            Reclaiming::At(resource, at) => format!("reclaims {resource} at {at}, which fits nobody who waits"),
+            Reclaiming::Later(resource) => {
+                let when = "when it has been idle for resource.reclaimAfter";
+                format!("reclaims {resource}, which fits nobody who waits, {when}")
+            }
             Reclaiming::Now(resource) => format!("is reclaiming {resource} to make room"),
         };
         return (Rung::Reclaiming, format!("Blueprint {name} {clause}"));

@@ -2,7 +2,7 @@
 
 use super::{commands, conditions, health, is_deleting, teardown};
 use crate::api::{
-    Blueprint, Claim, Command, CommandType, Lease, LeasePhase, MicroTime, Resource, ResourcePhase,
+    Blueprint, Claim, Command, CommandType, Duration, Lease, LeasePhase, MicroTime, Outcome, Resource, ResourcePhase,
     blueprint::{Recycle, ResourceCounts},
     step::Slot,
 };
@@ -46,6 +46,24 @@ pub fn idle_since(resource: &Resource) -> MicroTime {
     let status = resource.status.as_ref();
     let since = status.and_then(|s| s.idle_since.or(s.activated_at));
     since.unwrap_or_else(|| MicroTime::from(jiff::Timestamp::UNIX_EPOCH))
+}
+
+/// A `Reclaim` that was refused is not repeated sooner than this after it could be granted.
+const RECLAIM_MARGIN: Duration = Duration::from_secs(5);
+
+/// From when on an idle resource may be asked to go: `after` it became idle. Where a `Reclaim` was refused in that time
+/// already, whoever consumed it has a clock that is behind ours by as much as it refused it too early; so it is asked again
+/// when that clock, too, has come there.
+pub fn reclaimable_at(resource: &Resource, after: Duration) -> MicroTime {
+    let since = idle_since(resource);
+    let at = since.after(after);
+    let ledger = resource.status.as_ref().map(|s| s.commands.as_slice()).unwrap_or_default();
+    let refused = ledger.iter().filter(|entry| {
+        entry.type_ == CommandType::Reclaim && entry.outcome == Outcome::Refused && entry.observed_at >= since
+    });
+    let Some(refused) = refused.map(|entry| entry.observed_at).max().filter(|refused| *refused < at) else { return at };
+    let behind = at.timestamp().duration_since(refused.timestamp()).as_secs().saturating_add(1);
+    at.after(Duration::from_secs(behind)).after(RECLAIM_MARGIN)
 }
 
 /// Whether a resource is going, and its slot will be vacant: it is over, and its teardown does not fail; or nobody holds it,
@@ -382,6 +400,33 @@ mod tests {
         assert_eq!(idle_since(&resource), at(10));
         resource.status.get_or_insert_default().idle_since = Some(at(20));
         assert_eq!(idle_since(&resource), at(20));
+    }
+
+    /// Idle since 20 s, with a grace of 60 s. A clock that refused it too early is given as long again, and five seconds.
+    #[test]
+    fn when_a_resource_may_be_reclaimed() {
+        use CommandType::{Reclaim, Release};
+        for (type_, outcome, observed, expected) in [
+            (Reclaim, Outcome::Refused, 70, 80 + 10 + 1 + 5),
+            (Reclaim, Outcome::Refused, 20, 80 + 60 + 1 + 5),
+            (Reclaim, Outcome::Refused, 80, 80),
+            (Reclaim, Outcome::Refused, 19, 80),
+            (Reclaim, Outcome::Ignored, 70, 80),
+            (Release, Outcome::Refused, 70, 80),
+        ] {
+            let mut resource = in_phase(ResourcePhase::Active);
+            let status = resource.status.get_or_insert_default();
+            status.idle_since = Some(at(20));
+            status.commands = vec![crate::api::LedgerEntry {
+                id: "c".into(),
+                type_,
+                outcome,
+                message: String::new(),
+                observed_at: at(observed),
+                issued_by: None,
+            }];
+            assert_eq!(reclaimable_at(&resource, Duration::from_secs(60)), at(expected), "{type_:?} {observed}");
+        }
     }
 
     /// R4a and R4b, of a claim for the attempt 2. The whole of it is in the tables of a resource.

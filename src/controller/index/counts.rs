@@ -24,7 +24,7 @@ impl Pool {
             builds_take_time: true,
             pending: BTreeSet::new(),
             idle: BTreeSet::new(),
-            holders: BTreeMap::new(),
+            held: Default::default(),
             going: BTreeSet::new(),
             stuck: BTreeSet::new(),
             lost: BTreeSet::new(),
@@ -36,7 +36,9 @@ impl Pool {
             orders: BTreeMap::new(),
             failures: 0,
             failure: None,
+            failed_at: None,
             next_build_at: None,
+            failing: Default::default(),
         }
     }
 
@@ -59,13 +61,6 @@ impl Pool {
         let key = ObjectKey::of(&resource.metadata);
         let bucket = pool::bucket(resource);
         pool::count(&mut self.counts, bucket, by);
-        for claim in resource.claims() {
-            let held = self.holders.entry(claim.namespace.clone()).or_default();
-            *held = held.saturating_add_signed(by as isize);
-            if *held == 0 {
-                self.holders.remove(&claim.namespace);
-            }
-        }
         match pool::trouble(resource) {
             Some(Trouble::Stuck) => keep(&mut self.stuck, key.clone(), by > 0),
             Some(Trouble::Lost) => keep(&mut self.lost, key.clone(), by > 0),

@@ -128,6 +128,9 @@ impl Index {
     fn claimants_look(&mut self, lease: &str, now: MicroTime) {
         for key in self.claimed.get(lease).cloned().unwrap_or_default() {
             self.dirty.push(Key::Resource(key.clone()));
+            if let Some(resource) = self.resources.get(&key).cloned() {
+                self.count_held(&key, &resource);
+            }
             self.offer(&key, now);
             if let Some(blueprint) = self.resources.get(&key).and_then(|r| self.pool_of(r)).map(|(b, _)| b.clone()) {
                 self.quota_moved(&blueprint, now);
@@ -174,6 +177,7 @@ impl Index {
         self.failing.add_resource(&resource);
         self.resources.insert(key.clone(), resource.clone());
         self.note_teardown_of_resource(&resource);
+        self.count_held(&key, &resource);
         self.note_name(&key);
         self.news.insert(Key::Resource(key.clone()));
         self.dirty.push(Key::Resource(key.clone()));
@@ -184,7 +188,7 @@ impl Index {
         if !matches!(pool::bucket(&resource), pool::Bucket::Pending | pool::Bucket::Leased) {
             // It may make room, or make none any more.
             if let Some(blueprint) = self.pool_of(&resource).map(|(blueprint, _)| blueprint.clone()) {
-                self.plan(&blueprint, now);
+                self.plan(&blueprint);
             }
         }
         let holders = |r: &Resource| r.claims().len();
@@ -214,6 +218,7 @@ impl Index {
         self.forget_resource(&key, &known);
         self.teardowns.remove(&key);
         self.resources.remove(&key);
+        self.count_held(&key, &known);
         self.note_name(&key);
         self.forget_ended(&known);
         self.withheld.remove(&key);
@@ -355,7 +360,12 @@ impl Index {
         let may_build = known.as_deref().is_none_or(|known| builds(known) != builds(&blueprint));
         self.news.insert(Key::Blueprint(key.clone()));
         self.dirty.push(Key::Blueprint(key.clone()));
-        let put_off = |b: Option<&Blueprint>| b.and_then(|b| b.status.as_ref()?.next_build_at);
+        // Where it is Ready, what is put off is a flavour that a lease asked for, and not the Blueprint.
+        let is_ready = |b: &Blueprint| {
+            let conditions = b.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+            conditions::true_reason(conditions, "Ready").is_some()
+        };
+        let put_off = |b: Option<&Blueprint>| b.filter(|b| !is_ready(b)).and_then(|b| b.status.as_ref()?.next_build_at);
         let recorded = deadline::build_put_off(put_off(Some(&blueprint)), now);
         let ready = |b: &Blueprint| {
             let conditions = b.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
@@ -410,6 +420,11 @@ impl Index {
             pool.orders = before.orders;
         }
         self.blueprints.insert(key.clone(), pool);
+        for (name, resource) in
+            owned.iter().filter_map(|r| Some((r, self.resources.get(r)?.clone()))).collect::<Vec<_>>()
+        {
+            self.count_held(name, &resource);
+        }
         if policy_changed {
             // What holds for its leases has changed: those who hold them look.
             let uids = owned.iter().filter_map(|r| self.resources.get(r)).map(|r| uid(&r.metadata));

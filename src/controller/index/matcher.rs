@@ -5,7 +5,7 @@
 //! An offer (lease ↔ resource) and an order (lease ↔ slot) are taken back only by the pass that they were made to, when
 //! it has ended: then the index shows what came of it.
 
-use super::{Index, Key, ObjectKey, Wants};
+use super::{Index, Key, ObjectKey, Pool, Queued, Wants};
 use crate::{
     api::{Lease, MicroTime, Resource, ResourcePhase, blueprint::Placement, slot_name, step::Slot},
     lifecycle::{
@@ -23,7 +23,7 @@ impl Index {
     /// The ladder, for one lease: a resource with room, else a vacant slot, else what makes room, else it waits.
     pub(super) fn serve(&mut self, key: &ObjectKey, now: MicroTime) {
         self.reuse_or_build(key, now);
-        self.plan_for(key, now);
+        self.plan_for(key);
     }
 
     fn reuse_or_build(&mut self, key: &ObjectKey, now: MicroTime) {
@@ -34,12 +34,17 @@ impl Index {
         if waiter.offered.is_some() || self.is_claimed(&lease) || !queue::waits(&lease, now) {
             return;
         }
-        let queues: Vec<_> = waiter.queues.iter().map(|queued| queued.blueprint.clone()).collect();
-        if let Some(resource) = queues.iter().find_map(|blueprint| self.best_free(blueprint, &lease, now)) {
+        let queues = waiter.queues.clone();
+        if let Some(resource) = queues.iter().find_map(|queued| self.best_free(&queued.blueprint, &lease, now)) {
             return self.make_offer(key, &resource);
         }
-        for blueprint in queues {
+        for Queued { blueprint, wants, .. } in queues {
+            let put_off = |pool: &Pool| pool.flavour_put_off(&wants.flavours, now).is_some();
+            if self.blueprints.get(&blueprint).is_some_and(put_off) {
+                continue;
+            }
             if !self.has_build_in_flight(key, &blueprint, now)
+                && self.may_build_at_all(&blueprint, &lease)
                 && self.blueprints.get(&blueprint).is_some_and(|pool| self.may_build_for(pool, &key.namespace))
                 && let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot))
             {
@@ -81,6 +86,9 @@ impl Index {
             self.leave(&queued);
         }
         self.offers.entry(resource.clone()).or_default().push(lease.clone());
+        if let Some(object) = self.resources.get(resource).cloned() {
+            self.count_held(resource, &object);
+        }
         self.dirty.push(Key::Resource(resource.clone()));
         self.refile(resource);
     }
@@ -204,7 +212,12 @@ impl Index {
         while let Some((lease, slot)) = self.next_order(key, now) {
             self.make_order(lease.as_ref(), key, slot);
         }
-        self.plan(key, now);
+        self.plan(key);
+    }
+
+    /// Who takes what is there now or gives up has nothing from a build that takes time: it would only leave something behind.
+    fn may_build_at_all(&self, blueprint: &ObjectKey, lease: &Lease) -> bool {
+        !queue::gives_up_at_once(lease) || self.blueprints.get(blueprint).is_some_and(|pool| !pool.builds_take_time)
     }
 
     fn next_order(&self, key: &ObjectKey, now: MicroTime) -> Option<(Option<ObjectKey>, String)> {
@@ -215,17 +228,20 @@ impl Index {
         }
         let any = self.find_vacant(key, |_| true)?;
         let may_build = |wants: &Wants| wants.namespace.as_ref().is_none_or(|ns| self.may_build_for(pool, ns));
-        let wanted = pool.queue.iter().filter(|(wants, _)| may_build(wants)).filter_map(|(_, class)| {
+        let is_put_off = |wants: &Wants| pool.flavour_put_off(&wants.flavours, now).is_some();
+        let classes = pool.queue.iter().filter(|(wants, _)| may_build(wants) && !is_put_off(wants));
+        let wanted = classes.filter_map(|(wants, class)| {
             let mut unserved = class.iter().filter_map(|(place, lease)| {
-                let object = self.leases.get(lease).filter(|l| queue::waits(l, now))?;
+                let waits = |l: &&Arc<Lease>| queue::waits(l, now) && self.may_build_at_all(key, l);
+                let object = self.leases.get(lease).filter(waits)?;
                 (!self.has_build_in_flight(lease, key, now)).then_some((place, lease, object))
             });
             let (place, lease, object) = unserved.next()?;
             let slot = self.find_vacant(key, |slot| matching::fits_slot(&object.spec, slot))?;
-            Some((place.clone(), lease.clone(), slot.name))
+            Some((pool.yields(wants, &lease.namespace, now), place.clone(), lease.clone(), slot.name))
         });
         match wanted.min() {
-            Some((_, lease, slot)) => Some((Some(lease), slot)),
+            Some((_, _, lease, slot)) => Some((Some(lease), slot)),
             None => (missing > 0).then_some((None, any.name)),
         }
     }
@@ -278,6 +294,9 @@ impl Index {
                 self.offers.remove(resource);
             }
         }
+        if let Some(object) = self.resources.get(resource).cloned() {
+            self.count_held(resource, &object);
+        }
         for lease in offered {
             if let Some(waiter) = self.waiters.get_mut(lease)
                 && waiter.offered.as_ref() == Some(resource)
@@ -307,11 +326,13 @@ impl Index {
 
     /// A Blueprint's pass begins: builds that were put off may be due.
     pub fn retry_builds(&mut self, blueprint: &ObjectKey, now: MicroTime) {
-        if let Some(pool) = self.blueprints.get_mut(blueprint)
-            && pool.next_build_at.is_some()
-            && deadline::build_put_off(pool.next_build_at, now).is_none()
-        {
+        let flavours_are_due = self.retry_flavours(blueprint, now);
+        let Some(pool) = self.blueprints.get_mut(blueprint) else { return };
+        let is_due = pool.next_build_at.is_some() && deadline::build_put_off(pool.next_build_at, now).is_none();
+        if is_due {
             pool.next_build_at = None;
+        }
+        if is_due || flavours_are_due {
             self.order(blueprint, now);
             self.replace_next(blueprint, now);
         }

@@ -6,6 +6,7 @@ mod counts;
 mod door;
 mod gauges;
 mod heartbeats;
+mod listing;
 mod matcher;
 mod names;
 mod namespaces;
@@ -98,10 +99,18 @@ pub struct Index {
     recount: BTreeSet<ObjectKey>,
     /// Resources whose last pass failed: nothing is offered to them until one has not.
     withheld: BTreeSet<ObjectKey>,
-    /// Resources that did not take a `Reclaim`, as they are now.
+    /// Resources that did not take a `Reclaim`, as they are known now.
     unreclaimable: BTreeSet<ObjectKey>,
     /// Objects whose newest version cannot be read.
     unreadable: BTreeMap<Key, Arc<Unreadable>>,
+    /// What each Blueprint's driver lists.
+    listed: BTreeMap<ObjectKey, listing::Listed>,
+    /// Namespace and what stands there in the world → the Blueprints that list it, the oldest first.
+    listing: BTreeMap<(Arc<str>, String), BTreeSet<(listing::Age, ObjectKey)>>,
+    /// Blueprints that are planned anew at the end of the present event.
+    replan: BTreeSet<ObjectKey>,
+    /// How many comparisons planning has cost so far.
+    plan_steps: u64,
     gone: BTreeSet<String>,
     /// Those that have gone since the last [`Self::take_lost`].
     lost: Vec<String>,
@@ -129,8 +138,8 @@ struct Pool {
     pending: BTreeSet<ObjectKey>,
     /// Resources that nobody holds, the longest idle first.
     idle: BTreeSet<(MicroTime, ObjectKey)>,
-    /// Namespace → how many claims there are for its leases.
-    holders: BTreeMap<String, usize>,
+    /// How many of its resources' places the leases of each namespace hold, where that is limited.
+    held: namespaces::Tally,
     /// Resources that are over, as long as they are there, and those idle ones that are being deleted.
     going: BTreeSet<ObjectKey>,
     /// Resources whose teardown fails.
@@ -153,7 +162,11 @@ struct Pool {
     failures: u32,
     /// Why the last of them did.
     failure: Option<String>,
+    /// When it did.
+    failed_at: Option<MicroTime>,
     next_build_at: Option<MicroTime>,
+    /// Flavours that leases ask for, and whose builds fail.
+    failing: builds::Failing,
 }
 
 /// What a lease wants of a Blueprint's resources, as far as that Blueprint tells them apart: leases that want the same are
@@ -234,6 +247,10 @@ impl Index {
             withheld: BTreeSet::new(),
             unreclaimable: BTreeSet::new(),
             unreadable: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            listing: BTreeMap::new(),
+            replan: BTreeSet::new(),
+            plan_steps: 0,
             gone: BTreeSet::new(),
             lost: Vec::new(),
             gone_in_order: VecDeque::new(),
@@ -254,8 +271,12 @@ impl Index {
         std::mem::take(&mut self.lost)
     }
 
-    /// The keys that want a pass since the last call.
-    pub fn take_dirty(&mut self) -> Vec<Key> {
+    /// The keys that want a pass since the last call. It ends an event: what makes room for whom is planned once for each
+    /// Blueprint that the event has changed, however often it has.
+    pub fn take_dirty(&mut self, now: MicroTime) -> Vec<Key> {
+        for blueprint in std::mem::take(&mut self.replan) {
+            self.plan_now(&blueprint, now);
+        }
         std::mem::take(&mut self.dirty)
     }
 

@@ -1,6 +1,5 @@
-//! Places in the queues, and when they are told. Told is what is at most 10 or has halved, at most every sweep (2 s), and
-//! all of it once a queue has rested for a sweep; so the cost of N waiters is linear, and no write is made only to move
-//! a number that nobody asked for.
+//! Places in the queues, and when they are told: at most every sweep (2 s), and only what is or was at most 10, or has halved
+//! or doubled since it was told. So what one release costs does not grow with the number of those who wait.
 
 use super::{Index, Key, ObjectKey, Queued};
 use crate::{
@@ -52,10 +51,12 @@ impl Index {
                 let Some(waiter) = self.waiters.get_mut(&key) else { continue };
                 let best = waiter.places.values().min().copied();
                 let near_or_halved = match (best, waiter.told()) {
-                    (Some(best), Some(told)) => best != told && (best <= NEAR || best * 2 <= told),
+                    (Some(best), Some(told)) => {
+                        best != told && (best <= NEAR || told <= NEAR || best * 2 <= told || best >= told * 2)
+                    }
                     (best, told) => best != told,
                 };
-                if near_or_halved || (!moving && best != waiter.told()) {
+                if near_or_halved {
                     waiter.news = best;
                     self.dirty.push(Key::Lease(key));
                 } else if !moving && self.reason_has_changed(&key, now) {

@@ -2,22 +2,21 @@
 
 use super::{Index, Key, ObjectKey, Pool, Queued, Waiter, Wants};
 use crate::{
-    api::{Blueprint, Lease, LeasePhase, MicroTime, blueprint::From},
+    api::{Lease, LeasePhase, MicroTime, blueprint::From},
     lifecycle::{
-        is_deleting,
         matching::{self, Admission},
         queue, uid,
     },
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 impl Index {
     /// All queues are made anew.
     pub(super) fn rebuild_all(&mut self, now: MicroTime) {
         let keys: Vec<_> = self.blueprints.keys().cloned().collect();
+        for key in &keys {
+            self.relist(key);
+        }
         for key in &keys {
             self.list_slots(key);
         }
@@ -33,14 +32,15 @@ impl Index {
         }
     }
 
-    /// A Blueprint has come, changed or gone: its slots, those of its neighbours (`HostTaken`), and the queues of the
+    /// A Blueprint has come, changed or gone: its slots, those of its neighbours that list the same
+    /// hosts (`HostTaken`), and the queues of the
     /// leases that it could serve. Whoever asks for the type that it had, before, no longer waits because of it.
     pub(super) fn rebuild(&mut self, key: &ObjectKey, before: Option<&str>, now: MicroTime) {
         if !self.synced {
             // The start does it for all of them.
             return;
         }
-        let neighbours: Vec<_> = self.blueprints.keys().filter(|b| b.namespace == key.namespace).cloned().collect();
+        let neighbours = self.relist(key);
         for neighbour in &neighbours {
             self.list_slots(neighbour);
         }
@@ -97,54 +97,6 @@ impl Index {
         }
     }
 
-    /// Asks the driver for a Blueprint's slots. An entry whose machine an older Blueprint of the namespace lists too is
-    /// shown disabled: it is offered by the older one only.
-    fn list_slots(&mut self, key: &ObjectKey) {
-        let Some(pool) = self.blueprints.get(key) else { return };
-        let listed = |b: &Blueprint| self.drivers.of_blueprint(b).and_then(|d| d.slots(b));
-        let age = |b: &Blueprint| {
-            (b.metadata.creation_timestamp.as_ref().map(|t| t.0), b.metadata.name.clone().unwrap_or_default())
-        };
-        let mine = age(&pool.object);
-        let mut taken = Vec::new();
-        let slots = listed(&pool.object).map(|mut slots| {
-            let older = |(other, pool): &(&ObjectKey, &Pool)| {
-                other.namespace == key.namespace && age(&pool.object) < mine && !is_deleting(&pool.object.metadata)
-            };
-            let theirs: BTreeSet<String> = self
-                .blueprints
-                .iter()
-                .filter(older)
-                .filter_map(|(_, pool)| listed(&pool.object))
-                .flatten()
-                .filter_map(|slot| slot.identity)
-                .collect();
-            for slot in &mut slots {
-                if slot.identity.as_ref().is_some_and(|identity| theirs.contains(identity)) {
-                    (slot.enabled, slot.taken) = (false, true);
-                    taken.push(slot.name.clone());
-                }
-            }
-            Arc::new(slots)
-        });
-        let owned = self.owned.get(uid(&pool.object.metadata)).cloned().unwrap_or_default();
-        let driver = self.drivers.of_blueprint(&pool.object);
-        let template_hash = driver.map(|driver| driver.template_hash(&pool.object)).unwrap_or_default();
-        let builds_take_time = driver.is_none_or(|driver| !driver.free_steps(Some(&pool.object), None).build);
-        if let Some(pool) = self.blueprints.get_mut(key) {
-            pool.template_hash = template_hash;
-            pool.builds_take_time = builds_take_time;
-        }
-        if let Some(pool) = self.blueprints.get_mut(key)
-            && (pool.slots != slots || pool.taken != taken)
-        {
-            pool.slots = slots;
-            pool.taken = taken;
-            self.dirty.push(Key::Blueprint(key.clone()));
-            self.dirty.extend(owned.into_iter().map(Key::Resource));
-        }
-    }
-
     /// A lease or what it is claimed by has changed: it waits, or waits no more.
     pub(super) fn requeue(&mut self, key: &ObjectKey, now: MicroTime) {
         if !self.synced {
@@ -154,7 +106,7 @@ impl Index {
         self.enqueue(key, now);
         self.serve(key, now);
         for queued in left {
-            self.plan(&queued.blueprint, now);
+            self.plan(&queued.blueprint);
         }
         // What is built for it is built for nobody, or for somebody again.
         let uid = self.leases.get(key).map(|lease| uid(&lease.metadata).to_owned());

@@ -5,16 +5,19 @@
 //! What is told here is a plan. It is carried out by the Blueprint's pass, which appends `Reclaim`, and by the resource's own,
 //! which consumes it.
 
-use super::{Index, Key, ObjectKey, Pool};
+use super::{Index, Key, ObjectKey, Pool, Queued};
 use crate::{
-    api::{Lease, MicroTime, Resource, slot_name},
+    api::{Lease, MicroTime, Resource, Selector, step::Slot},
     lifecycle::{
         matching::{self, Reclaiming},
         pool::{self, Bucket},
         queue,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 /// A resource that makes room for a waiting lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,13 @@ pub(super) struct Room {
     pub(super) resource: ObjectKey,
     /// When it may be reclaimed; `None`: it is going, for whatever reason.
     pub(super) at: Option<MicroTime>,
+}
+
+/// What other Blueprints could do for those who wait, found out once for each plan.
+#[derive(Default)]
+struct Elsewhere<'a> {
+    making: BTreeMap<&'a ObjectKey, Vec<Room>>,
+    helps: BTreeMap<(&'a ObjectKey, Option<&'a Selector>), bool>,
 }
 
 /// A `Reclaim` that is due.
@@ -35,16 +45,22 @@ pub struct DueReclaim {
 
 impl Index {
     /// The plans of all Blueprints that a lease may be served by.
-    pub(super) fn plan_for(&mut self, lease: &ObjectKey, now: MicroTime) {
+    pub(super) fn plan_for(&mut self, lease: &ObjectKey) {
         let queues = self.waiters.get(lease).into_iter().flat_map(|waiter| &waiter.queues);
-        for blueprint in queues.map(|queued| queued.blueprint.clone()).collect::<Vec<_>>() {
-            self.plan(&blueprint, now);
-        }
+        self.replan.extend(queues.map(|queued| queued.blueprint.clone()));
     }
 
     /// Who waits for a Blueprint, or what its resources are doing, has changed: so may have which of them make room for whom.
-    pub(super) fn plan(&mut self, blueprint: &ObjectKey, now: MicroTime) {
-        let rooms = self.rooms(blueprint, now).unwrap_or_default();
+    /// It is planned once, at the end of the event.
+    pub(super) fn plan(&mut self, blueprint: &ObjectKey) {
+        self.replan.insert(blueprint.clone());
+    }
+
+    /// See [`Self::take_dirty`].
+    pub(super) fn plan_now(&mut self, blueprint: &ObjectKey, now: MicroTime) {
+        let mut steps = 0;
+        let rooms = self.rooms(blueprint, now, &mut steps).unwrap_or_default();
+        self.plan_steps += steps;
         let Some(pool) = self.blueprints.get_mut(blueprint) else { return };
         if pool.rooms == rooms {
             return;
@@ -56,12 +72,15 @@ impl Index {
         self.dirty.extend(changed.cloned().map(Key::Lease));
     }
 
-    fn rooms(&self, blueprint: &ObjectKey, now: MicroTime) -> Option<BTreeMap<ObjectKey, Room>> {
+    /// Which resource makes room for whom. Leases that select alike are helped by the same resources, so slots are compared
+    /// once for each selector: the cost is that of the slots and of those who wait, not of one times the other.
+    fn rooms(&self, blueprint: &ObjectKey, now: MicroTime, steps: &mut u64) -> Option<BTreeMap<ObjectKey, Room>> {
         let pool = self.blueprints.get(blueprint)?;
         if !self.synced || pool.queue.is_empty() || !pool.may_build(now) {
             return None;
         }
-        let mut making: Vec<_> = self.making_room(pool, now).collect();
+        let mut making: Vec<_> = self.making_room(pool).collect();
+        *steps += making.len() as u64;
         if bug!(ReclaimsTheFresh) {
             making.sort_by_key(|room| (room.at.is_some(), std::cmp::Reverse(room.at)));
         }
@@ -75,31 +94,46 @@ impl Index {
             let waits = |l: &Arc<Lease>| queue::waits(l, now) && !queue::gives_up_at_once(l);
             self.leases.get(*lease).is_some_and(waits) && !self.has_build_in_flight(lease, blueprint, now)
         };
-        let waiting = pool.queue.values().flat_map(|class| {
+        let classes = pool.queue.iter().filter(|(wants, _)| pool.flavour_put_off(&wants.flavours, now).is_none());
+        let waiting = classes.flat_map(|(_, class)| {
             let unserved = class.iter().filter(|(_, lease)| unserved(lease));
             unserved.take(making.len())
         });
         let in_order: BTreeMap<_, _> = waiting.collect();
+        let mut elsewhere = Elsewhere::default();
+        // Selector → the resources that help whoever selects so, by their place in `making`: the first in front.
+        let mut helpful: BTreeMap<Option<&Selector>, VecDeque<usize>> = BTreeMap::new();
+        let mut is_used = vec![false; making.len()];
+        let mut left: BTreeMap<&str, Option<usize>> = BTreeMap::new();
         let mut rooms = BTreeMap::new();
         for key in in_order.into_values() {
-            let Some(lease) = self.leases.get(key).filter(|_| !self.is_helped_elsewhere(key, blueprint, now)) else {
+            *steps += 1;
+            let Some(lease) = self.leases.get(key) else { continue };
+            if self.is_helped_elsewhere(key, blueprint, now, &mut elsewhere, steps) {
                 continue;
-            };
-            let helps = |room: &Room| self.helps(&room.resource, blueprint, pool, lease);
-            let of_its_namespace = |other: &&ObjectKey| other.namespace == key.namespace;
-            let for_it = rooms.keys().filter(of_its_namespace).count();
-            let left = self.builds_left(pool, &key.namespace);
-            if left.is_none_or(|left| for_it < left)
-                && let Some(first) = making.iter().position(helps)
-            {
-                rooms.insert(key.clone(), making.remove(first));
+            }
+            let left = left.entry(&key.namespace).or_insert_with(|| self.builds_left(pool, &key.namespace));
+            if *left == Some(0) {
+                continue;
+            }
+            let helpful = helpful
+                .entry(lease.spec.selector.as_ref())
+                .or_insert_with(|| self.helpful(blueprint, pool, lease, &making, steps));
+            while helpful.front().is_some_and(|first| is_used[*first]) {
+                helpful.pop_front();
+                *steps += 1;
+            }
+            if let Some(first) = helpful.pop_front() {
+                is_used[first] = true;
+                rooms.insert(key.clone(), making[first].clone());
+                *left = left.map(|left| left - 1);
             }
         }
         Some(rooms)
     }
 
     /// The resources that make room, or could: what is going anyway first, then the longest idle.
-    fn making_room<'a>(&'a self, pool: &'a Pool, now: MicroTime) -> impl Iterator<Item = Room> + 'a {
+    fn making_room<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = Room> + 'a {
         let after = pool.object.spec.resource.reclaim_after.unwrap_or(crate::lifecycle::deadline::RECLAIM_AFTER);
         let going = pool
             .going
@@ -107,41 +141,66 @@ impl Index {
             .chain(pool.idle.iter().map(|(_, key)| key))
             .filter(|key| self.resources.get(*key).is_some_and(|resource| pool::makes_room(resource)));
         let idle = pool.idle.iter().filter(move |(_, key)| {
-            // One that is filed has room, and is offered to nobody.
-            self.filed.contains_key(key)
-                && !self.offers.contains_key(key)
-                && !self.unreclaimable.contains(key)
-                && self.first_for_resource(key, now).is_none()
+            // One that is filed has room; and as it is offered to nobody, it fits nobody who waits.
+            self.filed.contains_key(key) && !self.offers.contains_key(key) && !self.unreclaimable.contains(key)
         });
+        let at = move |key: &ObjectKey| self.resources.get(key).map(|resource| pool::reclaimable_at(resource, after));
         going
             .map(|key| Room { resource: key.clone(), at: None })
-            .chain(idle.map(move |(since, key)| Room { resource: key.clone(), at: Some(since.after(after)) }))
+            .chain(idle.filter_map(move |(_, key)| Some(Room { resource: key.clone(), at: Some(at(key)?) })))
     }
 
-    /// Whether a lease could have one built, if this resource were gone.
-    fn helps(&self, resource: &ObjectKey, blueprint: &ObjectKey, pool: &Pool, lease: &Lease) -> bool {
-        let fits = |slot: &crate::api::step::Slot| matching::fits_slot(&lease.spec, slot);
+    /// Those of the resources that make room in whose place a lease could have one built, if they were gone. On a pool of
+    /// listed slots one helps only whom its own slot fits, unless it is the count that is full.
+    fn helpful(
+        &self,
+        blueprint: &ObjectKey,
+        pool: &Pool,
+        lease: &Lease,
+        making: &[Room],
+        steps: &mut u64,
+    ) -> VecDeque<usize> {
+        let fits = |slot: &Slot| matching::fits_slot(&lease.spec, slot);
         let full = pool.places() == 0;
-        match &pool.slots {
-            None => full && fits(&pool.numbered(String::new())),
-            Some(slots) => {
-                let name = |slot: &str| slot_name(&blueprint.name, slot);
-                let own = slots.iter().find(|slot| *name(&slot.name) == *resource.name);
-                let vacant = || self.find_vacant(blueprint, fits).is_some();
-                // With a place left, whatever is vacant is built in its turn.
-                if full { own.is_some_and(fits) || vacant() } else { own.is_some_and(fits) && !vacant() }
+        let Some(slots) = &pool.slots else {
+            *steps += 1;
+            let all = if full && fits(&pool.numbered(String::new())) { making.len() } else { 0 };
+            return (0..all).collect();
+        };
+        *steps += (slots.len() + making.len()) as u64;
+        match (full, self.find_vacant(blueprint, fits).is_some()) {
+            (true, true) => (0..making.len()).collect(),
+            // With a place left, whatever is vacant is built in its turn.
+            (false, true) => VecDeque::new(),
+            (_, false) => {
+                let fitting: BTreeSet<&str> = slots.iter().filter(|s| fits(s)).map(|s| s.name.as_str()).collect();
+                let slot_of = |room: &Room| self.resources.get(&room.resource).and_then(|r| r.slot());
+                let helps = |n: &usize| slot_of(&making[*n]).is_some_and(|slot| fitting.contains(slot));
+                (0..making.len()).filter(helps).collect()
             }
         }
     }
 
     /// A Blueprint that it would rather be served by makes room, or could.
-    fn is_helped_elsewhere(&self, key: &ObjectKey, blueprint: &ObjectKey, now: MicroTime) -> bool {
+    fn is_helped_elsewhere<'a>(
+        &'a self,
+        key: &ObjectKey,
+        blueprint: &ObjectKey,
+        now: MicroTime,
+        known: &mut Elsewhere<'a>,
+        steps: &mut u64,
+    ) -> bool {
         let (Some(waiter), Some(lease)) = (self.waiters.get(key), self.leases.get(key)) else { return false };
-        let rather = waiter.queues.iter().map(|queued| &queued.blueprint).take_while(|other| *other != blueprint);
-        rather.into_iter().any(|other| {
-            let Some(pool) = self.blueprints.get(other).filter(|pool| pool.may_build(now)) else { return false };
-            self.may_build_for(pool, &key.namespace)
-                && self.making_room(pool, now).any(|room| self.helps(&room.resource, other, pool, lease))
+        let rather = waiter.queues.iter().take_while(|queued| queued.blueprint != *blueprint);
+        rather.into_iter().any(|Queued { blueprint: other, wants, .. }| {
+            let may_build = |pool: &&Pool| pool.may_build(now) && pool.flavour_put_off(&wants.flavours, now).is_none();
+            let Some(pool) = self.blueprints.get(other).filter(may_build) else { return false };
+            *steps += 1;
+            let helps = known.helps.entry((other, lease.spec.selector.as_ref())).or_insert_with(|| {
+                let making = known.making.entry(other).or_insert_with(|| self.making_room(pool).collect());
+                !making.is_empty() && !self.helpful(other, pool, lease, making, steps).is_empty()
+            });
+            *helps && self.may_build_for(pool, &key.namespace)
         })
     }
 
@@ -149,9 +208,9 @@ impl Index {
     pub(super) fn reclaiming(&self, key: &ObjectKey, pool: &Pool, now: MicroTime) -> Option<Reclaiming<'_>> {
         let room = pool.rooms.get(key)?;
         let (name, resource) = self.resources.get_key_value(&room.resource)?;
-        let (name, at) = (&*name.name, room.at.map(|at| at.max(now)));
+        let (name, at) = (&*name.name, room.at);
         match at {
-            Some(at) if at > now => Some(Reclaiming::At(name, at)),
+            Some(at) if at > now => Some(Reclaiming::Later(name)),
             Some(_) => Some(Reclaiming::Now(name)),
             // What goes for another reason makes room as well, but is not reclaimed.
             None => pool::is_reclaimed(resource).then_some(Reclaiming::Now(name)),
@@ -164,18 +223,28 @@ impl Index {
         let planned = || pool.rooms.iter().filter_map(|(lease, room)| Some((lease, &room.resource, room.at?)));
         let due = planned().filter(|(.., at)| *at <= now).filter_map(|(lease, resource, _)| {
             let (resource, lease) = (self.resources.get(resource)?, self.leases.get(lease)?);
-            let idle = pool::bucket(resource) == Bucket::Idle;
+            let idle = pool::bucket(resource) == Bucket::Idle
+                && self.first_for_resource(&ObjectKey::of(&resource.metadata), now).is_none();
             idle.then(|| DueReclaim { resource: resource.clone(), lease: lease.clone() })
         });
         (due.collect(), planned().map(|(.., at)| at).filter(|at| *at > now).min())
     }
 
-    /// A `Reclaim` could not be appended: this resource is left alone until it is seen to have changed.
-    pub fn cannot_reclaim(&mut self, resource: &ObjectKey, now: MicroTime) {
-        self.unreclaimable.insert(resource.clone());
-        if let Some(blueprint) = self.resources.get(resource).and_then(|r| self.pool_of(r)).map(|(key, _)| key.clone())
-        {
-            self.plan(&blueprint, now);
+    /// A `Reclaim` could not be appended to this version of a resource, which is left alone until it is seen to have changed.
+    /// The answer may come after that: then it says nothing of what is known by now, and is tried again.
+    pub fn cannot_reclaim(&mut self, tried: &Resource) {
+        let key = ObjectKey::of(&tried.metadata);
+        let Some(known) = self.resources.get(&key).cloned() else { return };
+        let is_known = known.metadata.resource_version == tried.metadata.resource_version
+            && known.metadata.uid == tried.metadata.uid;
+        if is_known {
+            self.unreclaimable.insert(key);
+        }
+        if let Some(blueprint) = self.pool_of(&known).map(|(key, _)| key.clone()) {
+            self.plan(&blueprint);
+            if !is_known {
+                self.dirty.push(Key::Blueprint(blueprint));
+            }
         }
     }
 }

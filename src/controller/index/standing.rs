@@ -45,6 +45,7 @@ impl Index {
         };
         let reclaiming = self.reclaiming(asking, pool, now);
         let is_nearer = coming != Coming::Nothing || reclaiming.is_some() || admission != Admission::Admitted;
+        let flavour = matching::flavours(&lease.spec, &pool.object.spec.resource);
         let candidate = Candidate {
             blueprint: &pool.object,
             admission,
@@ -55,6 +56,7 @@ impl Index {
             namespace_limit: pool.object.spec.limits.max_leases_per_namespace.filter(|_| at_limit),
             reclaiming,
             next_build_at: deadline::build_put_off(pool.next_build_at, now),
+            failing_flavour: pool.flavour_put_off(&flavour, now).map(|(_, why)| why),
             shortage: if is_nearer { Shortage::InUse } else { self.shortage(lease, key, pool, now) },
         };
         let (rung, clause) = matching::standing(&lease.spec, &candidate);

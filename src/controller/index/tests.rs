@@ -1,6 +1,7 @@
 //! The index and the decisions together, without I/O: a world of objects in memory, random acts of users, and passes in
 //! random order. After each act the world comes to rest, and then nobody waits beside what would serve them.
 
+mod costs;
 mod told;
 
 use super::{super::passes, Index, Key, ObjectKey};
@@ -219,7 +220,7 @@ impl World {
     /// Passes in random order, until nothing is dirty.
     fn settle(&mut self) {
         for _ in 0..20_000 {
-            self.dirty.extend(self.index.take_dirty());
+            self.dirty.extend(self.index.take_dirty(self.now));
             if self.dirty.is_empty() {
                 return;
             }
@@ -352,6 +353,7 @@ impl World {
             slots.push(order.slot);
         }
         self.index.settle_orders(object, &slots, self.now);
+        self.dirty.extend(self.index.take_dirty(self.now));
         for due in self.index.due_reclaims(object, self.now).0 {
             let mut resource = (*due.resource).clone();
             resource.spec.commands.push(pool::reclaim(&resource, &due.lease));
@@ -449,7 +451,11 @@ impl World {
                     );
                 }
                 let has_build = self.index.has_build_in_flight(&ObjectKey::of(&lease.metadata), name, self.now);
-                if has_build || !self.index.may_build_for(pool, "ns") {
+                let flavour = matching::flavours(&lease.spec, &blueprint.spec.resource);
+                if has_build
+                    || pool.flavour_put_off(&flavour, self.now).is_some()
+                    || !self.index.may_build_for(pool, "ns")
+                {
                     continue;
                 }
                 let vacant = self.index.vacant_slot(name, self.now, |slot| matching::fits_slot(&lease.spec, slot));
@@ -460,6 +466,9 @@ impl World {
             let own = self.resources.values().filter(|r| r.spec.blueprint_ref.uid == uid(&pool.object.metadata));
             let held: usize = own.map(|r| self.index.claims_held(r)).sum();
             assert!(self.limit.is_none_or(|limit| held as i64 <= limit), "{held} of one namespace hold {name}");
+            // What is counted as things change is what there is.
+            let counted = if self.limit.is_some() { held } else { 0 };
+            assert_eq!(pool.held.of("ns"), counted, "leases of one namespace hold {name}");
             self.nobody_waits_for_room(name, pool);
             let outdated = self.index.next_replaced(pool);
             assert!(outdated.is_none(), "{outdated:?} of {name} is out of date, and nothing replaces it");
@@ -486,7 +495,9 @@ impl World {
         }
         let waits = |lease: &&ObjectKey| {
             let object = &self.leases[*lease];
+            let flavour = matching::flavours(&object.spec, &spec.resource);
             matching::fits_slot(&object.spec, &pool.numbered(String::new()))
+                && pool.flavour_put_off(&flavour, self.now).is_none()
                 && !self.index.has_build_in_flight(lease, name, self.now)
         };
         let waiting: Vec<_> = pool.queue.values().flat_map(|class| class.values()).filter(waits).collect();
@@ -686,9 +697,9 @@ fn who_was_not_admitted_is_told_when_the_blueprint_goes() {
         vec![crate::api::lease::BlueprintName { namespace: Some("ns".into()), name: "pool".into() }];
     world.index.see_lease(lease, world.now);
     let gone = world.index.blueprints.values().next().unwrap().object.metadata.clone();
-    world.index.take_dirty();
+    world.index.take_dirty(world.now);
     world.index.lose_blueprint(&gone, world.now);
-    assert!(world.index.take_dirty().contains(&Key::Lease(ObjectKey::new("elsewhere", "a"))));
+    assert!(world.index.take_dirty(world.now).contains(&Key::Lease(ObjectKey::new("elsewhere", "a"))));
 }
 
 /// Drivers keep watches for an object until they are told that it is gone, by whomever.

@@ -192,6 +192,7 @@ impl Index {
             namespaces_unreadable: selects && self.namespaces.is_none(),
             next_build_at,
             failure: if next_build_at.is_some() { pool.failure.clone() } else { failing() },
+            failing_flavours: pool.failing_flavours(now),
             counted_at: None,
         };
         let missing = self.missing_but_for_orders(pool);

@@ -119,13 +119,12 @@ async fn check(shell: &Arc<Shell>, object: &ObjectKey) -> (Option<i64>, Option<(
 async fn reclaim_due(shell: &Arc<Shell>, object: &ObjectKey) -> Result<Option<MicroTime>, PassError> {
     let (due, next) = shell.see(|index, now| index.due_reclaims(object, now));
     for DueReclaim { resource, lease } in due {
-        let key = ObjectKey::of(&resource.metadata);
         match shell.writer.append(&resource, &pool::reclaim(&resource, &lease)).await {
             Ok(asked) => shell.see(|index, now| index.see_resource(asked, now)),
             Err(RequestError::Gone) => shell.see(|index, now| index.lose_resource(&resource.metadata, now)),
             // It has changed, and that is about to be seen; or it takes no more commands.
             Err(RequestError::Conflict | RequestError::Refused(_)) => {
-                shell.see(|index, now| index.cannot_reclaim(&key, now));
+                shell.see(|index, _| index.cannot_reclaim(&resource));
             }
             Err(source) => return Err(PassError::Request { what: "appending a Reclaim", source }),
         }
@@ -161,11 +160,17 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
         }
         if let (Some((slot, lease)), Ok(Made::GoOn)) = (order.make, &outcome) {
             outcome = make(shell, &view.blueprint, &slot, lease.as_deref()).await;
+            if let Ok(Made::Refused(resource, why)) = &outcome {
+                shell.see(|index, now| index.build_failed(object, Some(resource), why.clone(), now));
+                // What was refused may be what the lease asked for: that puts off nobody else.
+                let is_put_off = shell.see(|index, now| index.is_put_off(object, now));
+                outcome = Ok(if is_put_off { Made::Stop } else { Made::GoOn });
+            }
         }
         settled.push(order.slot);
     }
     if let Ok(Made::BackOff(why)) = &outcome {
-        shell.see(|index, now| index.build_failed(object, why.clone(), now));
+        shell.see(|index, now| index.build_failed(object, None, why.clone(), now));
     }
     if !settled.is_empty() {
         shell.see(|index, now| index.settle_orders(object, &settled, now));
@@ -176,8 +181,12 @@ async fn make_ordered(shell: &Arc<Shell>, object: &ObjectKey) -> Result<(), Pass
 /// How to go on after one creation.
 enum Made {
     GoOn,
-    /// It was refused: the Blueprint's builds are put off, all of them.
+    /// The Blueprint's builds are put off, all of them.
     BackOff(String),
+    /// This one was refused, and why.
+    Refused(Box<Resource>, String),
+    /// Builds are put off by now.
+    Stop,
 }
 
 /// B1: creates by name only. One that is there already is not this pass's, and never adopted: it is looked at again.
@@ -208,7 +217,7 @@ async fn make(
         Err(RequestError::Refused(why)) => {
             let key = ObjectKey::of(&blueprint.metadata);
             tracing::warn!(blueprint = %key, slot = slot.name, "a Resource could not be created: {why}");
-            return Ok(Made::BackOff(format!("a Resource could not be created: {why}")));
+            return Ok(Made::Refused(resource.into(), format!("a Resource could not be created: {why}")));
         }
         // What is there now is seen by the next pass.
         Err(source) => return Err(PassError::Request { what: "creating a Resource", source }),

@@ -81,7 +81,7 @@ fn ready_says_what_is_wrong() {
         }),
         ("HostTaken", "same address and port: h1, h2", |_, around| around.hosts_taken = vec!["h1".into(), "h2".into()]),
         ("NameTaken", "not this Blueprint's: h3", |_, around| around.names_taken = vec!["h3".into()]),
-        ("BuildFailing", "the next is tried at 2026-11-23T10:01:00", |_, around| around.next_build_at = Some(at(60))),
+        ("BuildFailing", "the next is tried at status.nextBuildAt", |_, around| around.next_build_at = Some(at(60))),
     ];
     for first in 0..troubles.len() {
         let mut blueprint = blueprint("");
@@ -187,11 +187,11 @@ fn why_builds_fail_is_told() {
         let (reason, message) = reason_and_message(&status.conditions, "Ready");
         (reason.to_owned(), message.to_owned())
     };
-    let put_off = "the last build failed: no disk; the next is tried at 2026-11-23T10:01:00.000000Z";
+    let put_off = "the last build failed: no disk; the next is tried at status.nextBuildAt";
     for (around, reason, message) in [
         (failing(Some("no disk"), Some(60)), "BuildFailing", put_off),
         (failing(None, Some(60)), "BuildFailing", put_off),
-        (failing(None, Some(70)), "BuildFailing", "builds fail; the next is tried at 2026-11-23T10:01:10.000000Z"),
+        (failing(None, Some(70)), "BuildFailing", "builds fail; the next is tried at status.nextBuildAt"),
         (failing(Some("no disk"), None), "BuildFailing", "a build fails, and is tried again: no disk"),
         (failing(None, None), "Ready", ""),
     ] {

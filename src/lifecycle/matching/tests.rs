@@ -200,6 +200,7 @@ fn candidate(blueprint: &Blueprint) -> Candidate<'_> {
         namespace_limit: None,
         reclaiming: None,
         next_build_at: None,
+        failing_flavour: None,
         shortage: Shortage::InUse,
     }
 }
@@ -276,10 +277,15 @@ fn where_a_candidate_stands() {
         (
             Candidate { next_build_at: Some(at(9)), coming: Coming::Planned, ..of(&taken) },
             Rung::BuildFailing,
-            "fails to build; tried again at 2026-11-23T10:00:09.000000Z",
+            "fails to build, and is tried again",
         ),
         // Another's has failed; its own is on its way.
         (Candidate { next_build_at: Some(at(9)), coming: own(None), ..of(&taken) }, Rung::Building, "is building one"),
+        (
+            Candidate { failing_flavour: Some("no such branch"), ..of(&taken) },
+            Rung::BuildFailing,
+            "fails to build with this Lease's parameters, and tries again from time to time: no such branch",
+        ),
         (
             Candidate { coming: own(Some("no disk")), ..of(&taken) },
             Rung::BuildFailing,
@@ -293,9 +299,9 @@ fn where_a_candidate_stands() {
         ),
         // What makes room for it, now or then.
         (
-            Candidate { reclaiming: Some(Reclaiming::At("ci--h7", at(9))), ..of(&taken) },
+            Candidate { reclaiming: Some(Reclaiming::Later("ci--h7")), ..of(&taken) },
             Rung::Reclaiming,
-            "reclaims ci--h7 at 2026-11-23T10:00:09.000000Z, which fits nobody who waits",
+            "reclaims ci--h7, which fits nobody who waits, when it has been idle for resource.reclaimAfter",
         ),
         (
             Candidate { reclaiming: Some(Reclaiming::Now("ci--h7")), ..of(&taken) },

@@ -2,8 +2,8 @@
 
 use super::{Decision, Pass, Truth, deadline, report_of, teardown};
 use crate::{
-    api::{DeadlineName, ResourcePhase, ResourceStatus},
-    lifecycle::{MetadataChange, commands, conditions},
+    api::{Deadline, DeadlineName, MicroTime, ResourcePhase, ResourceStatus},
+    lifecycle::{MetadataChange, commands, conditions, pool::IdleClock},
 };
 
 impl Pass<'_> {
@@ -67,8 +67,9 @@ impl Pass<'_> {
             }
             ResourcePhase::Active => {
                 let at = self.idle_deadline();
+                let shown = at.map(|at| self.keep_idle(&before, at));
                 deadlines
-                    .extend(at.map(|at| deadline::entry(DeadlineName::Idle, at, "IdleTimeout", "nobody holds it")));
+                    .extend(shown.map(|at| deadline::entry(DeadlineName::Idle, at, "IdleTimeout", "nobody holds it")));
                 // Its clocks may have been stopped or moved since: by a grant, or by what the driver says to it.
                 let overdue = self.age().into_iter().chain(at).any(|at| at <= self.now);
                 deadlines.extend(self.declined.take().filter(|_| overdue));
@@ -84,5 +85,16 @@ impl Pass<'_> {
         }
         self.wakes.extend(deadline::coming(&deadlines, self.now));
         self.next.deadlines = deadlines;
+    }
+    /// In a pool that keeps some ready, each grant moves the Idle clocks of all that are idle to later. That is derived, not
+    /// written: what is on record stands until its time has come, and only then the later one is told.
+    fn keep_idle(&self, before: &[Deadline], at: MicroTime) -> MicroTime {
+        let (IdleClock::RunsFrom(_), Some(ttl), Some(since)) =
+            (self.around.idle, self.policy.idle_ttl, self.next.idle_since)
+        else {
+            return at;
+        };
+        let recorded = deadline::find(before, DeadlineName::Idle).map(|d| d.at);
+        recorded.filter(|told| *told > self.now && *told <= at && *told >= since.after(ttl)).unwrap_or(at)
     }
 }

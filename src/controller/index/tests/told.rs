@@ -8,7 +8,7 @@ use crate::{
 
 impl World {
     /// Until the queues have rested, and all is told.
-    fn rest(&mut self) {
+    pub(super) fn rest(&mut self) {
         for _ in 0..3 {
             self.settle();
             self.now = self.now.after(crate::api::Duration::from_secs(2));
@@ -22,7 +22,7 @@ impl World {
     }
 
     /// The reason and the message of `Acquired`, as they are written.
-    fn told(&self, lease: &ObjectKey) -> (String, String) {
+    pub(super) fn told(&self, lease: &ObjectKey) -> (String, String) {
         let acquired = conditions::get(&self.leases[lease].status.as_ref().unwrap().conditions, "Acquired").unwrap();
         (acquired.reason.clone(), acquired.message.clone())
     }
@@ -44,7 +44,7 @@ impl World {
         world
     }
 
-    fn build_all(&mut self) {
+    pub(super) fn build_all(&mut self) {
         for (object, resource) in &self.resources {
             self.built.insert(uid(&resource.metadata).to_owned(), Answer::Done(Facts::default()));
             self.dirty.insert(Key::Resource(object.clone()));
@@ -60,7 +60,7 @@ impl World {
     }
 }
 
-fn any() -> LeaseSpec {
+pub(super) fn any() -> LeaseSpec {
     LeaseSpec { resource_type: "host".into(), ..LeaseSpec::default() }
 }
 
@@ -68,7 +68,7 @@ fn named(blueprint: &str) -> LeaseSpec {
     LeaseSpec { blueprints: vec![BlueprintName { namespace: Some("ns".into()), name: blueprint.into() }], ..any() }
 }
 
-fn host(n: usize) -> Host {
+pub(super) fn host(n: usize) -> Host {
     Host { name: format!("h{n}"), address: Some(format!("192.0.2.{n}")), ..Host::default() }
 }
 
@@ -233,15 +233,15 @@ fn a_name_that_is_taken_is_told() {
             "Blueprint ns/pool cannot build {name}, for a Resource of another Blueprint has that name, and whatever else fits is in use"
         );
         assert_eq!(world.why("l"), ("AtCapacity", told));
-        world.index.take_dirty();
+        world.index.take_dirty(world.now);
         world.index.lose_resource(&foreign.metadata, world.now);
         assert_eq!(taken(&world), [""; 0]);
-        assert!(world.index.take_dirty().contains(&Key::Blueprint(key("pool"))), "it looks again");
+        assert!(world.index.take_dirty(world.now).contains(&Key::Blueprint(key("pool"))), "it looks again");
         // And one that comes later is noticed, too.
         let mut by_hand = foreign.clone();
         by_hand.metadata.uid = Some("by-hand".into());
         world.index.see_resource(by_hand, world.now);
-        assert!(world.index.take_dirty().contains(&Key::Blueprint(key("pool"))), "it is told");
+        assert!(world.index.take_dirty(world.now).contains(&Key::Blueprint(key("pool"))), "it is told");
     }
 }
 
