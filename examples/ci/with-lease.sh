@@ -38,7 +38,7 @@
 # which is GitHub's, else ~/.local/state.
 #
 # Needs: kubectl with a kubeconfig, or a Pod's service account, that may get, list, watch, create and delete leases.drydock.dev; awk.
-# shellcheck disable=SC2317 # traps call what nothing else does
+# shellcheck disable=SC2317,SC3028 # traps call what nothing else does; BASHPID is bash's alone, and said so where it is used
 set -u
 
 grace=5      # seconds that a command has, after a signal, to end by itself; CI systems wait little longer before they kill
@@ -214,10 +214,6 @@ taken_back() {
 send() { kill "-$1" "-$2" 2>/dev/null || kill "-$1" "$2" 2>/dev/null; }
 
 stop_child() {
-  if [ -z "$group" ]; then
-    kill -s TERM "$child" 2>/dev/null
-    return
-  fi
   send TERM "$child"
   [ -z "$watchdog" ] || return 0
   (sleep "$grace" && send KILL "$child") </dev/null >/dev/null 2>&1 3<&- 4>&- &
@@ -230,6 +226,9 @@ leave_if_interrupted() {
   code=$((128 + signal))
   exit
 }
+
+# Ends what runs beside this shell. By SIGKILL: a subshell of bash that has just begun takes others for signals to this one.
+drop() { [ -z "$1" ] || kill -KILL "$1" 2>/dev/null || :; }
 
 # Waits for the child; returns its exit code.
 ended() {
@@ -251,6 +250,8 @@ beside() {
   ended
   status=$?
   child=''
+  drop "$watchdog"
+  watchdog=''
   return "$status"
 }
 
@@ -268,11 +269,11 @@ start_apart() {
   child=$!
   # Where this script is killed nobody else ends what runs in another session. Its end is that of a pipe which nothing else holds.
   mkfifo "$work/alive" || return 0
+  exec 4<>"$work/alive"
   # shellcheck disable=SC2016
   setsid sh -c 'read -r _; kill "$2"; kill -TERM "-$1" && sleep "$3" && kill -KILL "-$1"' sh "$child" "$watcher" "$grace" \
-    <"$work/alive" >/dev/null 2>&1 3<&- &
+    <"$work/alive" >/dev/null 2>&1 3<&- 4>&- &
   orphanage=$!
-  exec 4>"$work/alive"
 }
 
 # Runs the command to its end, or ends it: on a signal, or when the lease is over.
@@ -290,7 +291,8 @@ apart() {
     send KILL "$child"
   fi
   group='' child=''
-  for helper in "$watchdog" "$orphanage"; do [ -z "$helper" ] || kill "$helper" 2>/dev/null; done
+  drop "$watchdog"
+  drop "$orphanage"
   exec 4>&-
   return "$status"
 }
@@ -363,18 +365,20 @@ standing() {
 
 # Tells this shell when the lease is over, while the command runs.
 watch_over() {
-  inner=''
-  trap 'kill "$inner" 2>/dev/null; exit' TERM
   while kill -0 "$$"; do
     kubectl ${namespace:+"--namespace=$namespace"} wait --for=condition=Ready=False --timeout=60s "leases.drydock.dev/$name" &
-    inner=$!
-    wait "$inner"
+    echo "$!" >"$work/watch"
+    wait "$!"
     standing
     [ $? -ne 1 ] || { kill -s USR1 "$$"; exit; }
-    sleep 1 & # a watch that is cut at once is not begun again at once
-    inner=$!
-    wait "$inner"
+    sleep 1 # a watch that is cut at once is not begun again at once
   done
+}
+
+stop_watching() {
+  drop "$watcher"
+  watcher=''
+  drop "$(cat "$work/watch" 2>/dev/null)"
 }
 
 # Gives back the leases that these arguments name. It does not wait for the teardown: Drydock keeps the object until that is done.
@@ -401,7 +405,8 @@ state_file() {
 
 # By the label, not by the name: a namesake that another run has made stays, and what a cut-off request has made goes.
 finish() {
-  [ -z "$watcher" ] || kill "$watcher" 2>/dev/null
+  [ "${BASHPID:-$$}" = "$$" ] || exit # a subshell of bash is not to do it
+  [ -z "$watcher" ] || stop_watching
   if [ -z "$created" ] || give_back --selector "with-lease=$attempt"; then
     [ "$(cat "$state" 2>/dev/null)" != "$attempt" ] || rm -f "$state"
   fi
@@ -555,7 +560,7 @@ job() {
   watcher=$!
   apart "$@"
   code=$?
-  kill "$watcher" 2>/dev/null
+  stop_watching
   trap '' USR1
   leave_if_interrupted
   # What a command says that had lost its environment is worth nothing.

@@ -182,6 +182,20 @@ async fn a_job_does_not_outlive_the_script_that_has_started_it() {
 }
 
 #[tokio::test]
+async fn the_shortest_job_keeps_its_exit_code_in_each_shell() {
+    let (sandbox, _controller) = alone("ci-shells").await;
+    apply(&sandbox, &hosts(1, json!({}))).await;
+    let machine = Machine::of(&sandbox, "").await;
+    for n in 0..12 {
+        let shell = ["bash", "sh"][n % 2];
+        let name = format!("{shell}-{n}");
+        let job = ["examples/ci/with-lease.sh", "--type", "host", &name, "--", "sh", "-c", "exit 7"];
+        machine.start(shell, &job, &[]).ends().await.ended(7, &[]);
+        sandbox.wait_gone(&format!("lease/{name}")).await;
+    }
+}
+
+#[tokio::test]
 async fn a_selector_is_what_kubectl_takes_or_is_refused_at_once() {
     let (sandbox, _controller) = alone("ci-selector").await;
     example_hosts(&sandbox).await;

@@ -16,8 +16,10 @@ enum Fate {
     Lost,
     /// It is carried out, and answered.
     Answered,
+    /// It is refused with this code, in words that are about no object: as by a server that has just started.
+    Refused(u16),
 }
-use Fate::{Answered, Lost};
+use Fate::{Answered, Lost, Refused};
 
 /// An API server with room for one lease, which is there from the first create on; what is not foretold is lost.
 fn server(there: Option<Value>, fates: &[Fate]) -> Api<Lease> {
@@ -28,6 +30,14 @@ fn server(there: Option<Value>, fates: &[Fate]) -> Api<Lease> {
             let create = request.method() == Method::POST;
             let body = request.into_body().collect_bytes().await.unwrap_or_default();
             let mut state = state.lock().unwrap();
+            let fate = state.1.pop_front().unwrap_or(Lost);
+            if let Refused(code) = fate {
+                let refusal = json!({"kind": "Status", "code": code, "message": "User \"alice\" cannot do that"});
+                return Ok(Response::builder()
+                    .status(code)
+                    .body(Body::from(refusal.to_string().into_bytes()))
+                    .unwrap());
+            }
             let (code, answer) = match (create, &state.0) {
                 (false, Some(there)) => (200, there.clone()),
                 (false, None) => {
@@ -41,8 +51,8 @@ fn server(there: Option<Value>, fates: &[Fate]) -> Api<Lease> {
                     (201, made)
                 }
             };
-            match state.1.pop_front().unwrap_or(Lost) {
-                Answered => {
+            match fate {
+                Answered | Refused(_) => {
                     let body = Body::from(serde_json::to_vec(&answer).unwrap());
                     Ok(Response::builder().status(code).body(body).unwrap())
                 }
@@ -94,4 +104,27 @@ async fn what_was_created_though_nobody_answered_is_found_to_be_taken_back() {
             "{fates:?}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_it_has_served_a_server_that_has_just_started_does_not_stop() {
+    let starting =
+        [Refused(403), Lost, Lost, Refused(401), Lost, Lost, Lost, Refused(404), Refused(500), Answered, Answered];
+    let made = create(&server(None, &starting), &lease("mine"), &mut Tolerance::proven()).await;
+    assert_eq!(made.map(|made| made.name().to_owned()).map_err(|error| error.to_string()), Ok("x".to_owned()));
+    let refused = create(&server(None, &starting), &lease("mine"), &mut Tolerance::None).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+
+    let command: Command = serde_json::from_value(json!({"id": "c", "type": "Release"})).unwrap();
+    let mut there = lease("mine");
+    there.metadata.uid = Some("u".to_owned());
+    let release = async |fates: &[Fate], tolerance| {
+        append(&server(serde_json::to_value(&there).ok(), fates), "x", Some("u"), &command, tolerance).await
+    };
+    // Once for the look, and once for the patch.
+    let twice = [&starting[..], &starting, &starting].concat();
+    assert!(matches!(release(&twice, Tolerance::proven()).await, Ok(Appended::Queued { .. })));
+    assert!(release(&twice, Tolerance::None).await.is_err());
+    let refused = release(&[Refused(403); 200], Tolerance::proven()).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "it is believed after a minute: {refused:?}");
 }
