@@ -57,11 +57,6 @@ async fn kubectl_cannot() {
     )
     .await;
     refused(
-        &patch("--type=merge", r#"{"metadata": {"finalizers": null}}"#),
-        "metadata.finalizers: drydock.dev/teardown is taken off by the controller when the teardown is done",
-    )
-    .await;
-    refused(
         &patch("--type=json", r#"[{"op": "replace", "path": "/spec/commands/0/after", "value": "20h"}]"#),
         "commands",
     )
@@ -100,6 +95,13 @@ async fn kubectl_cannot() {
         lease.data["spec"]["commands"],
         json!([{"id": "c1", "type": "Expires", "after": "2h", "issuedBy": "alice"}])
     );
+    // Before it is deleted the finalizer would be restored without a word.
+    sandbox.delete(Identity::Admin, "lease/a").await;
+    refused(
+        &patch("--type=merge", r#"{"metadata": {"finalizers": null}}"#),
+        "metadata.finalizers: drydock.dev/teardown is taken off by the controller when the teardown is done",
+    )
+    .await;
 }
 
 /// A Blueprint serves whom it admits; others wait, and are told no more than its name.

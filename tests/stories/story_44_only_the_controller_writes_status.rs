@@ -249,13 +249,15 @@ async fn only_the_controller_takes_the_finalizer_off() {
             Patch::Json(serde_json::from_value(json!([{"op": "remove", "path": "/metadata/finalizers/0"}])).unwrap()),
         ];
         let remedy = if kind == "blueprint" { "release the Resources" } else { "is ended by the command Forget" };
+        // While nothing deletes it: whatever leaves the finalizer out, as a replace by the original manifest does, has it restored.
         for who in [&scene.user, &scene.account] {
             for way in &ways {
-                let said = refusal(who.api(kind).patch(name_only, &PatchParams::default(), way).await);
-                let expected = format!("metadata.finalizers: {FINALIZER} is taken off by the controller");
-                assert!(said.contains(&expected) && said.contains(remedy), "{name}, {}: {said}", who.user);
+                let kept = who.api(kind).patch(name_only, &PatchParams::default(), way).await.unwrap();
+                assert!(kept.finalizers().contains(&FINALIZER.to_owned()), "{name}, {}: {way:?}", who.user);
             }
         }
+        let ours = Patch::Merge(json!({"metadata": {"finalizers": [FINALIZER]}}));
+        scene.user.api(kind).patch(name_only, &PatchParams::default(), &ours).await.unwrap();
         let said = refusal(scene.viewer.api(kind).patch(name_only, &PatchParams::default(), &ways[0]).await);
         assert!(said.contains("User \"vera\" cannot patch"), "{said}");
         // Who applies without it has never owned it, and so does not take it off.
@@ -274,7 +276,18 @@ async fn only_the_controller_takes_the_finalizer_off() {
         let api = scene.sandbox.api(Identity::Controller, kind).await;
         for finalizers in [json!(null), json!([FINALIZER])] {
             let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
-            api.patch(name_only, &PatchParams::default(), &patch).await.unwrap();
+            let patched = api.patch(name_only, &PatchParams::default(), &patch).await.unwrap();
+            assert_eq!(patched.finalizers().is_empty(), finalizers.is_null(), "{name}");
+        }
+
+        // Once it is being deleted whoever takes the finalizer off means it, and is told.
+        scene.sandbox.delete(Identity::Admin, name).await;
+        for who in [&scene.user, &scene.account] {
+            for way in [&ways[0], &ways[1], &ways[3]] {
+                let said = refusal(who.api(kind).patch(name_only, &PatchParams::default(), way).await);
+                let expected = format!("metadata.finalizers: {FINALIZER} is taken off by the controller");
+                assert!(said.contains(&expected) && said.contains(remedy), "{name}, {}: {said}", who.user);
+            }
         }
     }
 }
@@ -308,8 +321,8 @@ async fn who_breaks_the_glass_may_mend_by_hand_and_forges_nothing() {
     for name in OBJECTS {
         let (kind, name_only) = name.split_once('/').unwrap();
         let off = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-        let said = refusal(without.api(kind).patch(name_only, &PatchParams::default(), &off).await);
-        assert!(said.contains("is taken off by the controller"), "{said}");
+        let kept = without.api(kind).patch(name_only, &PatchParams::default(), &off).await.unwrap();
+        assert_eq!(kept.finalizers(), [FINALIZER], "{name}");
         rita.api(kind).patch(name_only, &PatchParams::default(), &off).await.unwrap();
         assert!(scene.sandbox.get(name).await.finalizers().is_empty(), "{name}");
     }
