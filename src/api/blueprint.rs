@@ -123,7 +123,8 @@ pub struct Limits {
     #[serde(default = "four")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_concurrent_builds: i64,
-    /// How many leases one resource holds at once, at most 64. Default: 1.
+    /// How many leases one resource holds at once, at most 64. A higher number counts for resources that become active
+    /// afterwards; for a host once nobody holds it. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 64))]
     pub leases_per_resource: i64,
@@ -193,7 +194,8 @@ pub struct LeasePolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation_timeout: Option<Duration>,
     /// What becomes of a resource when its lease has ended. `Reuse`: it serves the next. `Destroy`: it is torn down, and
-    /// the next lease gets a new one; needs `limits.leasesPerResource: 1`. Default: `Reuse`.
+    /// the next lease gets a new one; needs `limits.leasesPerResource: 1`. A resource that was leased under `Destroy` is
+    /// destroyed, whatever is set here by then. Default: `Reuse`.
     #[serde(default)]
     pub recycle: Recycle,
 }
@@ -340,7 +342,8 @@ pub struct Host {
 pub struct ObjectsDriver {
     /// The service account of the Blueprint's namespace as which everything is made, looked at and removed: what it may
     /// not do no template can. Whoever names it needs the right to `impersonate` it, and so does whoever later changes
-    /// the driver, `attributes`, `resource.parameters` or `resource.defaults`.
+    /// the driver, `attributes`, `resource.parameters` or `resource.defaults`, raises `limits.leasesPerResource`, sets
+    /// `lease.recycle` from `Destroy` to `Reuse`, or changes `allowedNamespaces`.
     #[schemars(length(min = 1, max = 253), regex(pattern = schema::SUBDOMAIN))]
     pub service_account_name: String,
     /// What lives and dies with the resource. Expressions may name `resource` and `blueprint`. An object that is there

@@ -174,10 +174,11 @@ pub struct ResourceStatus {
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
     pub claims: Vec<Claim>,
     // Rule R5 of protocol.md.
-    /// With `recycle: Destroy`: it has been granted once, and will not be again.
+    /// It has been granted under `recycle: Destroy`: it will not be granted again, and is destroyed when its lease ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub served: bool,
-    /// How many leases it may hold at once.
+    /// How many leases it may hold at once: the Blueprint's `limits.leasesPerResource` when it became active, or a lower one
+    /// since. That of a host follows the Blueprint while nobody holds it.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0))]
     pub capacity: i64,

@@ -3,8 +3,7 @@
 use super::{commands, conditions, health, is_deleting, teardown};
 use crate::api::{
     Blueprint, Claim, Command, CommandType, Duration, Lease, LeasePhase, MicroTime, Outcome, Resource, ResourcePhase,
-    blueprint::{Recycle, ResourceCounts},
-    step::Slot,
+    blueprint::ResourceCounts, step::Slot,
 };
 
 /// What a resource counts as.
@@ -224,10 +223,19 @@ pub fn room(resource: &Resource, blueprint: &Blueprint, slot: SlotState, held: u
         && !health::is_lost(&status.conditions)
         && commands::unconsumed(&resource.spec.commands, &status.commands).next().is_none()
         && grants(blueprint, slot)
-        && !(status.served && blueprint.spec.lease.recycle == Recycle::Destroy);
-    let capacity = usize::try_from(blueprint.spec.limits.leases_per_resource).unwrap_or(1)
+        && !status.served;
+    let capacity = usize::try_from(capacity(blueprint, status.capacity, held)).unwrap_or(1)
         + usize::from(bug!(OneTooMany) || bug!(CountsRoomTooHigh));
     if may_grant { capacity.saturating_sub(held) } else { 0 }
+}
+
+/// How many leases a resource may hold, where `recorded` is its `status.capacity` (0: none yet) and `held` of its claims have not
+/// ended. A limit that is raised counts for resources that are built afterwards: what is leased stays as isolated as it was when it
+/// was leased. A host is not built anew; for one the limit counts once nobody holds it.
+pub fn capacity(blueprint: &Blueprint, recorded: i64, held: usize) -> i64 {
+    let limit = blueprint.spec.limits.leases_per_resource;
+    let may_rise = recorded == 0 || (held == 0 && blueprint.spec.driver.hosts.is_some());
+    if may_rise { limit } else { recorded.min(limit) }
 }
 
 /// Whether a Blueprint grants resources in this state at all.
@@ -516,10 +524,7 @@ mod tests {
                 let conditions = &mut resource.status.get_or_insert_default().conditions;
                 conditions::set(conditions, at(0), "Ready", conditions::Truth::False, "ObjectLost", "");
             }),
-            ("it has served", |resource, blueprint| {
-                resource.status.get_or_insert_default().served = true;
-                blueprint.spec.lease.recycle = Recycle::Destroy;
-            }),
+            ("it has served", |resource, _| resource.status.get_or_insert_default().served = true),
         ];
         let shared = || (in_phase(ResourcePhase::Active), blueprint("limits: {leasesPerResource: 3}"));
         let (resource, three) = shared();
@@ -532,8 +537,5 @@ mod tests {
             change(&mut resource, &mut blueprint);
             assert_eq!(room(&resource, &blueprint, SlotState::Current, 0), 0, "{name}");
         }
-        let (mut reused, _) = shared();
-        reused.status.get_or_insert_default().served = true;
-        assert_eq!(room(&reused, &three, SlotState::Current, 0), 3, "it matters only under Destroy");
     }
 }

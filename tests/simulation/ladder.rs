@@ -3,7 +3,7 @@
 
 use crate::checks::{Now, Verdict, queue::place, wrong};
 use drydock::{
-    api::{Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, blueprint::Recycle, slot_name},
+    api::{Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase, slot_name},
     lifecycle::{
         conditions, is_deleting,
         matching::{self, Admission, Rung, SharedNamespaces},
@@ -154,11 +154,15 @@ fn room(now: &Now, lease: &Lease, blueprint: &Blueprint, wall: MicroTime) -> Opt
     let free = mine(now, blueprint).find(|resource| {
         let status = resource.status.as_ref();
         let claims = resource.claims().len() as i64;
-        let used_up = status.is_some_and(|s| s.served) && blueprint.spec.lease.recycle == Recycle::Destroy;
+        let used_up = status.is_some_and(|s| s.served);
+        // A limit that was raised since counts for a host that nobody holds, and otherwise for what is built afterwards.
+        let recorded = status.map_or(0, |s| s.capacity);
+        let limit = blueprint.spec.limits.leases_per_resource;
+        let places = if recorded == 0 || (hosts && claims == 0) { limit } else { recorded.min(limit) };
         let lost = status.is_some_and(|s| conditions::reason(&s.conditions, "Ready") == "ObjectLost");
         resource.phase() == ResourcePhase::Active
             && matching::fits(&lease.spec, resource, &blueprint.spec.resource, wall)
-            && claims < blueprint.spec.limits.leases_per_resource
+            && claims < places
             && !used_up
             && !lost
             && resource.slot().is_some_and(enabled)

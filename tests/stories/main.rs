@@ -6,30 +6,37 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 #[path = "../support/mod.rs"]
-mod activation;
+mod support;
 
+mod ci;
+mod effects;
+mod names_that_are_asked_for;
+mod objects;
+mod on_time;
+mod people;
+mod tap;
+mod templates;
+mod told;
+
+mod activation;
 mod as_kubectl_sees_it;
 mod behind_a_proxy;
 mod blueprints_side_by_side;
 mod blueprints_that_go;
 mod builds_while_suspended;
-mod ci;
 mod ci_pipelines;
 mod ci_runs;
 mod ci_with_lease;
-
 mod cli_at_its_end;
 mod cli_together;
 mod edits_of_an_end;
-mod effects;
 mod election;
 mod events;
 mod examples;
 mod heartbeats;
 mod held_slots;
+mod isolation_loosened;
 mod manifests_applied_again;
-mod names_that_are_asked_for;
-mod objects;
 mod objects_and_a_busy_server;
 mod objects_and_rights;
 mod objects_drift;
@@ -43,8 +50,6 @@ mod objects_ready;
 mod objects_that_fail;
 mod objects_that_stay;
 mod objects_whose_ground_goes;
-mod on_time;
-mod people;
 mod probes_and_metrics;
 mod pruning;
 mod shares_of_namespaces;
@@ -77,9 +82,6 @@ mod story_47_bookkeeping;
 mod story_50_the_end_of_a_resource;
 mod story_51_and_52_what_a_driver_says_to_clocks;
 mod story_55_and_56_objects;
-mod support;
-mod tap;
-mod templates;
 mod templates_and_rights;
 mod templates_and_what_is_not_ours;
 mod templates_at_their_limits;
@@ -88,7 +90,6 @@ mod templates_that_change;
 mod templates_with_typos;
 mod templates_without_policies;
 mod times_of_zero;
-mod told;
 mod unreadable_leased;
 mod unreadable_objects;
 mod what_a_build_reads;

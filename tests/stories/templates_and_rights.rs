@@ -78,14 +78,13 @@ async fn an_account_is_named_by_those_who_may_act_as_it() {
     assert!(said.contains(&may_not_act_as("another", &sandbox)), "{said}");
     assert_eq!(sandbox.get("blueprint/others").await, before);
 
-    // What says nothing of that is hers to change: whether, how many, for whom and for how long.
+    // What says nothing of that, and loosens nothing, is hers to change: whether, how many and for how long.
     for change in [
         json!({"suspend": true}),
         json!({"suspend": false}),
         json!({"limits": {"minReady": 1, "maxResources": 5, "maxConcurrentBuilds": 1}}),
         json!({"lease": {"maxTTL": "8h", "recycle": "Destroy"}}),
         json!({"resource": {"idleTTL": "1h"}}),
-        json!({"allowedNamespaces": {"from": "All"}}),
         json!({"placement": "Spread"}),
         json!({}),
     ] {
@@ -117,6 +116,60 @@ async fn an_account_is_named_by_those_who_may_act_as_it() {
     let said = refusal(patch("mine", &json!({"driver": {"objects": {"serviceAccountName": "another"}}})).await);
     assert!(said.contains(&may_not_act_as("another", &sandbox)), "{said}");
     alice.api("blueprint").delete("mine", &Default::default()).await.unwrap();
+}
+
+/// Who loosens the isolation between leases needs the same right as who writes templates; who tightens it needs none.
+#[tokio::test]
+async fn isolation_is_loosened_by_those_who_may_act_as_the_account() {
+    let (sandbox, alice) = of_alice("rights-isolation").await;
+    let patch = async |change: &Value| {
+        let patch = Patch::Merge(json!({"spec": change}));
+        alice.api("blueprint").patch("others", &PatchParams::default(), &patch).await
+    };
+    let selector = json!({"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "a"}}}});
+    // What it is, what loosens it, the field that is named, and what tightens it again.
+    let loosening = [
+        (
+            json!({"limits": {"leasesPerResource": 1}}),
+            json!({"limits": {"leasesPerResource": 2}}),
+            "limits.leasesPerResource",
+        ),
+        (json!({"lease": {"recycle": "Destroy"}}), json!({"lease": {"recycle": "Reuse"}}), "lease.recycle"),
+        (
+            json!({"lease": {"recycle": "Destroy"}}),
+            json!({"lease": {"recycle": "Reuse"}, "limits": {"leasesPerResource": 2}}),
+            "limits.leasesPerResource",
+        ),
+        (json!({"allowedNamespaces": null}), json!({"allowedNamespaces": {"from": "All"}}), "allowedNamespaces"),
+        (json!({"allowedNamespaces": null}), selector.clone(), "allowedNamespaces"),
+        (selector, json!({"allowedNamespaces": {"selector": {"matchLabels": {"team": "b"}}}}), "allowedNamespaces"),
+    ];
+    for (before, change, field) in &loosening {
+        let before = with(spec(json!({"templates": [map("a")]})), before.clone());
+        sandbox.apply(Identity::Admin, &told::object("Blueprint", "others", before)).await;
+        let said = refusal(patch(change).await);
+        let words = format!("spec.{field}: the change loosens the isolation of environments that are made as {MAKER}");
+        let remedy = format!("ask for the verb impersonate on serviceaccounts/{MAKER} in {}", sandbox.namespace());
+        assert!(said.contains(&words) && said.contains(&remedy), "{change}: {said}");
+    }
+    // The other way round.
+    let loose = json!({"limits": {"leasesPerResource": 3}, "allowedNamespaces": {"from": "All"}});
+    let loose = with(spec(json!({"templates": [map("a")]})), loose);
+    sandbox.apply(Identity::Admin, &told::object("Blueprint", "others", loose)).await;
+    for change in [
+        json!({"limits": {"leasesPerResource": 1}}),
+        json!({"lease": {"recycle": "Destroy"}}),
+        json!({"allowedNamespaces": {"from": "Same"}}),
+    ] {
+        patch(&change).await.unwrap_or_else(|error| panic!("{change}: {error}"));
+    }
+    // With the right on the account.
+    alice
+        .may_with(&sandbox, json!([{"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": [MAKER], "verbs": ["impersonate"]}]))
+        .await;
+    let both = json!({"lease": {"recycle": "Reuse"}, "limits": {"leasesPerResource": 2}});
+    until_allowed(async || patch(&both).await.map(|_| ())).await;
+    patch(&json!({"allowedNamespaces": {"from": "All"}})).await.unwrap();
 }
 
 /// The authorizer learns of a new binding from a watch.

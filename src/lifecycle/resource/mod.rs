@@ -236,9 +236,10 @@ impl<'a> Pass<'a> {
         if had > 0 && self.next.claims.is_empty() {
             self.next.idle_since = Some(self.now);
         }
-        if self.next.claims.is_empty() && self.next.served && self.lease_policy.recycle == Recycle::Destroy {
-            // R5: the write that drops the last claim also sets Released.
-            self.release("Released", "lease.recycle is Destroy, and its lease has ended");
+        if self.next.claims.is_empty() && self.next.served {
+            // R5: the write that drops the last claim also sets Released. A Blueprint that has become Reuse since changes nothing:
+            // its lease was promised that nobody comes after it.
+            self.release("Released", "lease.recycle was Destroy when it was leased, and its lease has ended");
         }
         if self.next.claims.len() != had {
             self.urgency = Urgency::Now;
@@ -448,11 +449,12 @@ impl<'a> Pass<'a> {
             return;
         }
         let once = self.lease_policy.recycle == Recycle::Destroy;
-        self.next.capacity = blueprint.spec.limits.leases_per_resource + i64::from(bug!(CountsRoomTooHigh));
+        let capacity = pool::capacity(blueprint, self.next.capacity, self.next.claims.len());
+        self.next.capacity = capacity + i64::from(bug!(CountsRoomTooHigh));
         for candidate in &self.around.candidates {
             let full = i64::try_from(self.next.claims.len()).unwrap_or(i64::MAX)
                 >= self.next.capacity + i64::from(bug!(OneTooMany));
-            if full || (once && self.next.served) {
+            if full || self.next.served {
                 break;
             }
             if self.next.claims.iter().any(|claim| claim.uid == candidate.uid) {

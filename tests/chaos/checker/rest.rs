@@ -91,7 +91,9 @@ impl Checker {
         let spec = &blueprint["spec"];
         let mine = || self.of(Kind::Resource).values().filter(|r| owner(r) == uid(blueprint));
         let places = number(spec, "/limits/leasesPerResource", 1);
-        let free = |r: &&Value| (claims(r).len() as i64) < places && r["status"]["served"] != true;
+        // A resource that was leased before the limit was raised keeps its capacity.
+        let places = |r: &Value| places.min(number(r, "/status/capacity", places));
+        let free = |r: &&Value| (claims(r).len() as i64) < places(r) && r["status"]["served"] != true;
         if let Some(free) = mine().filter(|r| phase(r) == "Active").find(free) {
             return Some(format!("on {}", text(free, "/metadata/name")));
         }

@@ -5,10 +5,7 @@
 use super::{Now, Verdict, wrong};
 use crate::habits;
 use drydock::{
-    api::{
-        Blueprint, Claim, Lease, Resource, ResourcePhase,
-        blueprint::{Placement, Recycle},
-    },
+    api::{Blueprint, Claim, Lease, Resource, ResourcePhase, blueprint::Placement},
     lifecycle::{commands, conditions, is_deleting, matching, uid},
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -88,8 +85,8 @@ impl Now {
         resource.phase() == ResourcePhase::Active
             && !is_deleting(&resource.metadata)
             && status.expires_at.is_none()
-            && (resource.claims().len() as i64) < blueprint.spec.limits.leases_per_resource
-            && !(status.served && blueprint.spec.lease.recycle == Recycle::Destroy)
+            && (resource.claims().len() as i64) < status.capacity.min(blueprint.spec.limits.leases_per_resource)
+            && !status.served
             && conditions::reason(&status.conditions, "Ready") == "Active"
             && commands::unconsumed(&resource.spec.commands, &status.commands).next().is_none()
             && resource.spec.template_hash.as_deref() == Some(&habits::template_hash(blueprint))

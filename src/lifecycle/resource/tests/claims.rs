@@ -255,21 +255,67 @@ fn r5_with_recycle_destroy_it_serves_once() {
     assert_eq!((short(&reused.pass(at(LATER)).status).as_str(), reused.status().served), ("Active", false));
 }
 
-/// R5: also where the Blueprint said Reuse for a while: what has served under Destroy does not stay for ever unused.
+/// R5: also where the Blueprint has become Reuse since: its lease was promised that nobody comes after it.
 #[test]
-fn r5_what_has_served_goes_whenever_the_blueprint_says_so() {
+fn r5_what_was_leased_under_destroy_is_destroyed_whatever_the_blueprint_says_later() {
     let mut scene = Scene::reach(State::Idle, "", "lease: {recycle: Destroy}");
     scene.grant("l", at(20));
     scene.blueprint.spec.lease.recycle = Recycle::Reuse;
-    scene.leases_end();
-    scene.pass(at(30));
-    assert_eq!(short(scene.status()), "Active");
-    let mut granted = scene.clone();
-    granted.grant("m", at(35));
-    assert_eq!((short(granted.status()).as_str(), granted.status().served), ("Active [m]", false), "it is reused");
-    scene.blueprint.spec.lease.recycle = Recycle::Destroy;
+    scene.blueprint.spec.limits.leases_per_resource = 2;
     scene.candidates = vec![candidate("m", 0)];
-    assert_eq!(short(&scene.pass(at(LATER)).status), "Released/Released/TearingDown");
+    scene.see("l", LeasePhase::Active, 0, Some("uid-of-ci--h1"));
+    assert_eq!(short(&scene.pass(at(30)).status), "Active [l]", "nobody comes beside it");
+    scene.leases_end();
+    assert_eq!(short(&scene.pass(at(LATER)).status), "Released/Released/TearingDown", "nor after it");
+}
+
+/// A limit that is raised counts for resources that are built afterwards; for a host once nobody holds it.
+#[test]
+fn a_raised_limit_counts_for_resources_that_are_built_afterwards() {
+    let hosts = |limit: i64| blueprint(&format!("limits: {{leasesPerResource: {limit}}}"));
+    let objects = |limit: i64| {
+        let mut blueprint = hosts(limit);
+        blueprint.spec.driver =
+            crate::api::blueprint::Driver { objects: Some(Default::default()), ..Default::default() };
+        blueprint
+    };
+    assert!(hosts(1).spec.driver.hosts.is_some());
+    // Its Blueprint, the capacity that is recorded, how many claims hold it; its capacity.
+    for (blueprint, recorded, held, expected) in [
+        (objects(3), 0, 0, 3),
+        (objects(3), 1, 1, 1),
+        (objects(3), 1, 0, 1),
+        (objects(3), 3, 2, 3),
+        (objects(2), 3, 3, 2),
+        (hosts(3), 1, 1, 1),
+        (hosts(3), 1, 0, 3),
+        (hosts(2), 3, 0, 2),
+        (hosts(2), 3, 3, 2),
+    ] {
+        let limit = blueprint.spec.limits.leases_per_resource;
+        let driver = if blueprint.spec.driver.hosts.is_some() { "hosts" } else { "objects" };
+        let what = format!("{driver}, limit {limit}, recorded {recorded}, held {held}");
+        assert_eq!(pool::capacity(&blueprint, recorded, held), expected, "{what}");
+        let mut resource = Scene::reach(State::Idle, "", "").resource;
+        resource.status.get_or_insert_default().capacity = recorded;
+        let room = usize::try_from(expected).unwrap().saturating_sub(held);
+        assert_eq!(pool::room(&resource, &blueprint, SlotState::Current, held), room, "{what}");
+    }
+}
+
+/// A limit that is raised lets nobody in beside who holds the resource.
+#[test]
+fn a_raised_limit_lets_nobody_in_beside_a_lease_that_was_alone() {
+    let mut scene = Scene::reach(State::Leased, "", "");
+    scene.pass(at(20));
+    scene.blueprint.spec.limits.leases_per_resource = 2;
+    scene.see("l", LeasePhase::Active, 0, Some("uid-of-ci--h1"));
+    scene.candidates = vec![candidate("m", 0), candidate("n", 0)];
+    let status = scene.pass(at(30)).status;
+    assert_eq!((short(&status).as_str(), status.capacity), ("Active [l]", 1));
+    scene.leases_end();
+    let status = scene.pass(at(LATER)).status;
+    assert_eq!((short(&status).as_str(), status.capacity), ("Active [m n]", 2), "a host that nobody holds");
 }
 
 /// Release of one lease and grant to the next are one write.
