@@ -213,7 +213,9 @@ impl Steps {
             let mut begun = super::lock(&self.begun);
             let all = begun.entry(key.clone()).or_default();
             all.retain(|begun| begun.work.key != work.key);
-            all.push(Begun { driver: driver.clone(), work: work.clone() });
+            // Not the Blueprint: each write to its status makes another version of it, and for each resource built another would
+            // be kept for as long as that lives. A teardown does not need it (api.md, 6).
+            all.push(Begun { driver: driver.clone(), work: Work { blueprint: None, ..work.clone() } });
         }
         let number = self.attempts.fetch_add(1, Ordering::Relaxed);
         let weak = Arc::downgrade(shell);

@@ -11,6 +11,28 @@ use chrono::DateTime;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::meter;
+
+/// What a JSON value takes in memory: its place in a list, with the room that lists keep to grow.
+const VALUE: u64 = 64;
+/// What a map takes that has an entry: a whole node of its tree.
+const NODE: u64 = 640;
+/// What an entry takes in a node that may be half empty.
+const ENTRY: u64 = 64;
+
+/// About how many bytes a value takes in memory. A map of one entry takes a hundred times its text.
+pub fn weight(value: &Value) -> u64 {
+    VALUE
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len() as u64,
+            Value::Array(list) => list.iter().map(weight).sum(),
+            Value::Object(map) => {
+                NODE + map.iter().map(|(key, value)| ENTRY + key.len() as u64 + weight(value)).sum::<u64>()
+            }
+        }
+}
+
 /// A CEL value that borrows its texts.
 pub(super) fn to_cel<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
     match value {
@@ -41,7 +63,9 @@ pub(super) fn timestamp_to_cel<'v>(at: Timestamp) -> Result<Box<dyn Val + 'v>, S
 
 /// The JSON of a CEL value: timestamps in RFC 3339, durations in seconds as `1.5s`, the keys of maps as text.
 pub(super) fn from_cel(value: &dyn Val) -> Result<Value, String> {
+    meter::result(VALUE);
     if let Some(text) = value.downcast_ref::<CelString>() {
+        meter::result(text.inner().len() as u64);
         return Ok(Value::String(text.inner().to_owned()));
     }
     if let Some(list) = value.downcast_ref::<CelList>() {
@@ -84,6 +108,7 @@ pub(super) fn from_cel(value: &dyn Val) -> Result<Value, String> {
 
 fn from_map(map: &CelMap<'_>) -> Result<Value, String> {
     let mut json = serde_json::Map::new();
+    meter::result(NODE);
     for (key, value) in map.inner() {
         let key = match key {
             CelMapKey::String(text) => text.inner().to_owned(),
@@ -91,6 +116,7 @@ fn from_map(map: &CelMap<'_>) -> Result<Value, String> {
             CelMapKey::Int(key) => key.inner().to_string(),
             CelMapKey::UInt(key) => key.inner().to_string(),
         };
+        meter::result(ENTRY + key.len() as u64);
         if json.insert(key.clone(), from_cel(value.as_ref())?).is_some() {
             return Err(format!("a map has two keys that are {key:?} in JSON"));
         }

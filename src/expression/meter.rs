@@ -21,7 +21,7 @@ use cel::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{EvaluationError, MAX_MEMORY, MAX_STEPS, MAX_TIME};
+use super::{EvaluationError, MAX_MEMORY, MAX_RESULT, MAX_STEPS, MAX_TIME};
 
 /// How much text one step looks through.
 pub(super) const BYTES_A_STEP: u64 = 64;
@@ -67,6 +67,8 @@ pub(super) enum Clock {
 struct Used {
     steps: u64,
     memory: u64,
+    /// The memory of what came out, which outlives the evaluation.
+    results: u64,
     calls: u64,
     /// At how many steps and calls the clock is looked at next.
     look: (u64, u64),
@@ -74,7 +76,7 @@ struct Used {
     until: Option<Duration>,
 }
 
-const NOTHING: Used = Used { steps: 0, memory: 0, calls: 0, look: (0, 0), until: None };
+const NOTHING: Used = Used { steps: 0, memory: 0, results: 0, calls: 0, look: (0, 0), until: None };
 
 thread_local! {
     static USED: Cell<Used> = const { Cell::new(NOTHING) };
@@ -243,6 +245,17 @@ fn go_through(value: &dyn Val, purpose: Purpose) {
             go_through(key.inner(), purpose);
             go_through(value.as_ref(), purpose);
         }
+    }
+}
+
+/// Counts memory of what comes out as JSON, and stops in the middle when it is too much.
+pub(super) fn result(memory: u64) {
+    let mut used = USED.get();
+    used.results = used.results.saturating_add(memory);
+    USED.set(used);
+    if used.results > MAX_RESULT {
+        let text = format!("the expression gives a value of more than {} MiB in memory", MAX_RESULT / (1024 * 1024));
+        resume_unwind(Box::new(Enough(EvaluationError::TooLarge(text))));
     }
 }
 

@@ -30,6 +30,7 @@ use futures::{
 };
 use jiff::Timestamp;
 
+pub use json::weight;
 pub use template::Template;
 pub use threads::Threads;
 
@@ -53,6 +54,10 @@ pub const MAX_TIME: Duration = Duration::from_millis(100);
 pub const MAX_STEPS: u64 = 500_000;
 /// The memory that one evaluation may ask for in all: each value that is kept is counted with 64 bytes and its text.
 pub const MAX_MEMORY: u64 = 8 * 1024 * 1024;
+
+/// The memory of the JSON values that come of one job: those of all expressions of a template together. It outlives the
+/// evaluation, so it is less than [`MAX_MEMORY`].
+pub const MAX_RESULT: u64 = 2 * 1024 * 1024;
 
 /// A parsed expression, within the limits; cheap to clone.
 #[derive(Clone)]
@@ -205,6 +210,9 @@ pub trait Evaluator: Send + Sync {
         expressions: Vec<Expression>,
         bindings: Arc<Bindings>,
     ) -> BoxFuture<'static, Vec<Result<serde_json::Value, EvaluationError>>>;
+
+    /// The same for one tenant: where evaluations have to wait, tenants take turns, however much each has asked for.
+    fn of_tenant(&self, tenant: &str) -> EvaluatorHandle;
 }
 
 /// The evaluator that everything shares.
@@ -226,5 +234,9 @@ impl Evaluator for InLine {
         bindings: Arc<Bindings>,
     ) -> BoxFuture<'static, Vec<Result<serde_json::Value, EvaluationError>>> {
         async move { evaluate::evaluate(&expressions, &bindings, meter::Clock::Stopped) }.boxed()
+    }
+
+    fn of_tenant(&self, _: &str) -> EvaluatorHandle {
+        Arc::new(*self)
     }
 }

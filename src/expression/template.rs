@@ -48,12 +48,23 @@ enum Part {
 
 /// Why a template is not one, and where.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{path}: {invalid}")]
+#[error("{path}: {invalid}{}", literal(invalid))]
 pub struct InvalidAt {
     /// Where it stands.
     pub path: String,
     /// What is wrong there.
     pub invalid: Invalid,
+}
+
+/// What to do where a text was meant, and no expression: scripts have `${HOME}`. Added to messages about templates.
+pub const LITERAL: &str = "; the literal text ${ is written $${";
+
+fn literal(invalid: &Invalid) -> &'static str {
+    match invalid {
+        // The first says so itself; to the others it makes no difference.
+        Invalid::Unclosed | Invalid::TooManyExpressions(_) => "",
+        _ => LITERAL,
+    }
 }
 
 /// Why a template could not be filled, and where.
@@ -64,6 +75,8 @@ pub struct RenderError {
     pub path: String,
     /// What came of it.
     pub source: EvaluationError,
+    /// The expression.
+    pub expression: Option<Expression>,
 }
 
 impl Template {
@@ -108,16 +121,21 @@ impl Template {
             };
             let mut values = Vec::with_capacity(results.len());
             for (hole, result) in self.holes.iter().zip(results) {
-                values.push(result.map_err(|source| RenderError { path: hole.path.clone(), source })?);
+                values.push(result.map_err(|source| RenderError {
+                    path: hole.path.clone(),
+                    source,
+                    expression: Some(hole.expression.clone()),
+                })?);
             }
-            self.fill(&self.root, &values)
+            self.fill(&self.root, &mut values)
         })
     }
 
-    fn fill(&self, node: &Node, values: &[Value]) -> Result<Value, RenderError> {
+    fn fill(&self, node: &Node, values: &mut [Value]) -> Result<Value, RenderError> {
         Ok(match node {
             Node::Plain(value) => value.clone(),
-            Node::Hole(hole) => values.get(*hole).cloned().unwrap_or_default(),
+            // Each value is put in one place.
+            Node::Hole(hole) => values.get_mut(*hole).map(std::mem::take).unwrap_or_default(),
             Node::Text(parts) => {
                 let mut filled = String::new();
                 for part in parts {
@@ -146,7 +164,7 @@ impl Template {
         };
         let path = self.holes.get(hole).map(|hole| hole.path.clone()).unwrap_or_default();
         let text = format!("its value is {what}, which cannot be put into a text");
-        Err(RenderError { path, source: EvaluationError::Failed(text) })
+        Err(RenderError { path, source: EvaluationError::Failed(text), expression: None })
     }
 }
 

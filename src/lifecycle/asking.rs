@@ -10,6 +10,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Nobody is asked more often, whatever `expiry.retryAfter` says: each answer is written.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// After each decline it is waited as long again as the deadline has been overdue, up to so many times `expiry.retryAfter`, and not
+/// longer than an hour beyond it: each answer is written.
+const LONGEST: i32 = 10;
+const LONGEST_MORE: Duration = Duration::from_secs(3600);
+
 /// So much of why it was declined is told: more would make the status unwritable.
 const MESSAGE: usize = 900;
 
@@ -70,10 +75,20 @@ pub fn course(
         (Question::Open, None) => Course::Ask,
         (Question::Answered(Verdict::Decline(why)), None) => {
             let why = commands::shorten(why.clone(), MESSAGE);
-            let at = in_limit(now.after(retry_after));
+            let is_first = is_new || deadline::find(recorded, DeadlineName::Asking).is_none();
+            let wait = if is_first { retry_after } else { backed_off(retry_after, since, now) };
+            let at = in_limit(now.after(wait));
             Course::Wait(deadline::entry(DeadlineName::Asking, at, "ExpiryDeclined", why))
         }
     }
+}
+
+/// How long it is waited after a decline: doubling from `retry_after`, without a record of how often it was asked.
+fn backed_off(retry_after: Duration, since: MicroTime, now: MicroTime) -> Duration {
+    let overdue = now.timestamp().duration_since(since.timestamp());
+    let most = (retry_after.signed() * LONGEST).min(retry_after.signed() + LONGEST_MORE.signed());
+    let wait = overdue.min(most).max(retry_after.signed());
+    Duration::from_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -112,6 +127,7 @@ mod tests {
             ("nobody objects", Question::Answered(Verdict::Expire), None, None, None, Course::Expire),
             ("declined, for a minute by default", declined(), None, None, None, wait(160)),
             ("declined", declined(), None, Some(5), None, wait(105)),
+            ("declined again", declined(), asking(95), Some(5), None, wait(110)),
             ("declined, but not asked all the time", declined(), None, Some(0), None, wait(101)),
             ("asked again in time", open.clone(), asking(155), None, None, wait(155)),
             ("its time has come", open.clone(), asking(100), Some(5), None, Course::Ask),
@@ -133,6 +149,30 @@ mod tests {
         let new = Overdue { since: at(1), is_new: true, ..OVERDUE(None) };
         assert_eq!(course_of(&Question::Open, asking(155), None, new), Course::Ask);
         assert_eq!(course_of(&declined(), asking(155), None, new), Course::Wait(asking(160).unwrap()));
+    }
+
+    /// Each decline is written: so an end that is always declined is asked about ever more seldom, within a bound.
+    #[test]
+    fn who_always_declines_is_asked_more_and_more_seldom() {
+        let waits = |retry_after: i64, asks: usize| -> Vec<i64> {
+            let overdue = Overdue { since: at(0), limit: None, is_new: false };
+            let (mut now, mut recorded) = (0, None);
+            let mut waits = Vec::new();
+            for _ in 0..asks {
+                let recorded_now: Vec<_> = recorded.into_iter().collect();
+                let retry_after = Some(Duration::from_secs(retry_after));
+                let Course::Wait(asking) = course(&declined(), &recorded_now, retry_after, overdue, at(now)) else {
+                    panic!()
+                };
+                let next = asking.at.timestamp().duration_since(at(0).timestamp()).as_secs();
+                waits.push(next - now);
+                (now, recorded) = (next, Some(asking));
+            }
+            waits
+        };
+        assert_eq!(waits(60, 8), [60, 60, 120, 240, 480, 600, 600, 600]);
+        assert_eq!(waits(3600, 5), [3600, 3600, 7200, 7200, 7200], "not more than an hour longer");
+        assert!(waits(1, 1000).iter().sum::<i64>() > 9_900, "a thousand asks fill hours, not minutes");
     }
 
     /// What is recorded after a decline is not asked about before its time: or each pass would ask and write once more.

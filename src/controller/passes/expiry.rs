@@ -4,15 +4,15 @@
 use crate::{
     api::{Blueprint, Lease, Resource, step::Verdict},
     controller::{key::Key, shell::Shell},
-    driver::{Driver, Work},
-    expression::{Binding, Bindings, EvaluationError},
-    lifecycle::{asking::Question, pool::UNLESS as HERE, uid},
+    driver::{Driver, Work, objects},
+    expression::{Binding, Bindings, EvaluationError, Evaluator, EvaluatorHandle, Expression},
+    lifecycle::{EventDraft, EventKind, asking::Question, pool::UNLESS as HERE, uid},
 };
 use futures::{
     FutureExt as _,
     future::{Either, select},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
@@ -61,6 +61,11 @@ pub async fn ask(shell: &Arc<Shell>, driver: Option<&Arc<dyn Driver>>, blueprint
     }
 }
 
+/// Blueprints of one namespace wait for each other's expressions only.
+fn evaluator_of(shell: &Shell, blueprint: &Blueprint) -> EvaluatorHandle {
+    shell.drivers.evaluator().of_tenant(blueprint.metadata.namespace.as_deref().unwrap_or_default())
+}
+
 async fn evaluate(
     shell: &Arc<Shell>,
     blueprint: &Blueprint,
@@ -70,7 +75,29 @@ async fn evaluate(
     if was_too_slow(shell, blueprint).is_some() {
         return None;
     }
-    let expression = shell.drivers.evaluator().parse(unless(blueprint)?).await.ok()?;
+    let evaluator = evaluator_of(shell, blueprint);
+    let expression = evaluator.parse(unless(blueprint)?).await.ok()?;
+    let over = bindings(shell, resource, lease);
+    match evaluator.evaluate(vec![expression.clone()], over).await.pop()? {
+        Ok(value) => value.as_bool(),
+        Err(error) => {
+            // What is slow only with this lessee's data in it says nothing of the others': it declines nothing here, and is asked
+            // about them all the same.
+            if error == EvaluationError::TooSlow
+                && is_slow_by_itself(shell, &*evaluator, &expression, resource, lease).await
+            {
+                remember(shell, blueprint);
+                shell.trigger(Key::Blueprint(super::ObjectKey::of(&blueprint.metadata)), false);
+            }
+            tracing::warn!(blueprint = %super::ObjectKey::of(&blueprint.metadata), "{HERE}: {error}");
+            tell(shell, resource, lease, &error);
+            None
+        }
+    }
+}
+
+/// What the expression is evaluated over.
+fn bindings(shell: &Shell, resource: Option<&Resource>, lease: Option<&Lease>) -> Arc<Bindings> {
     let mut bindings = Bindings::new();
     bindings.insert("now".into(), Binding::Timestamp(shell.clock.now().timestamp()));
     let mut bind = |name: &str, value| bindings.insert(name.to_owned(), Binding::Json(value));
@@ -80,17 +107,33 @@ async fn evaluate(
     if let Some(lease) = lease {
         bind("lease", known(lease));
     }
-    match shell.drivers.evaluator().evaluate(vec![expression], Arc::new(bindings)).await.pop()? {
-        Ok(value) => value.as_bool(),
-        Err(error) => {
-            if error == EvaluationError::TooSlow {
-                remember(shell, blueprint);
-                shell.trigger(Key::Blueprint(super::ObjectKey::of(&blueprint.metadata)), false);
-            }
-            tracing::warn!(blueprint = %super::ObjectKey::of(&blueprint.metadata), "{HERE}: {error}");
-            None
-        }
-    }
+    Arc::new(bindings)
+}
+
+/// Whether it is too slow without what a lessee has put into what it is evaluated over.
+async fn is_slow_by_itself(
+    shell: &Shell,
+    evaluator: &dyn Evaluator,
+    expression: &Expression,
+    resource: Option<&Resource>,
+    lease: Option<&Lease>,
+) -> bool {
+    let (resource, lease) = (resource.map(objects::of_nobody), lease.map(objects::without_data));
+    let over = bindings(shell, resource.as_ref(), lease.as_ref());
+    let results = evaluator.evaluate(vec![expression.clone()], over).await;
+    results.contains(&Err(EvaluationError::TooSlow))
+}
+
+/// Tells whom it concerns that the question got no answer.
+fn tell(shell: &Shell, resource: Option<&Resource>, lease: Option<&Lease>, error: &EvaluationError) {
+    let (about, kind) = match (lease, resource) {
+        (Some(lease), _) => (&lease.metadata, "Lease"),
+        (None, Some(resource)) => (&resource.metadata, "Resource"),
+        (None, None) => return,
+    };
+    let message = format!("{HERE} of the Blueprint declines nothing here: {error}");
+    let reason = error.reason().into();
+    shell.events.publish(kind, about, vec![EventDraft { kind: EventKind::Warning, reason, message }]);
 }
 
 /// An object as the expression sees it: without its queue and ledger, and what only its driver reads, which alone may be
@@ -101,6 +144,12 @@ fn known<K: serde::Serialize>(object: &K) -> Value {
         if let Some(part) = value.get_mut(part).and_then(Value::as_object_mut) {
             part.retain(|field, _| !fields.contains(&field.as_str()));
         }
+    }
+    for at in ["/spec/attributes", "/spec/parameters", "/status/outputs", "/metadata/labels", "/metadata/annotations"] {
+        objects::empty(&mut value, at, json!({}));
+    }
+    for at in ["/spec/subjects", "/spec/repositories", "/spec/blueprints", "/status/interfaces", "/status/claims"] {
+        objects::empty(&mut value, at, json!([]));
     }
     value
 }
@@ -128,7 +177,7 @@ pub async fn check(shell: &Arc<Shell>, blueprint: &Blueprint) -> Option<(&'stati
         remember(shell, blueprint);
         return Some(("ExpressionTooSlow", told));
     }
-    match shell.drivers.evaluator().parse(source).await {
+    match evaluator_of(shell, blueprint).parse(source).await {
         Err(invalid) => Some(("InvalidExpression", format!("{HERE}: {invalid}"))),
         Ok(expression) => {
             let unknown = expression.roots().iter().find(|root| !ROOTS.contains(&root.as_str()))?;

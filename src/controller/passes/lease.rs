@@ -53,8 +53,12 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
         });
         let driver = driver_of(shell, &around);
         let mut asked = ask(&around).await;
+        if let Some(verdict) = verdict.clone() {
+            asked.question = Question::Answered(verdict);
+        }
         if sight.is_none()
             && let Some((driver, work)) = to_observe(&around)
+            && stays_active(&around, &surroundings(&around, &known, Some(&driver), &reports, &asked), shell.clock.now())
         {
             let (observed, again) = super::observe(shell, &driver, work).await;
             shell.tell_news(&around.lease.metadata, "Lease", observed.as_ref());
@@ -62,9 +66,6 @@ pub(super) async fn pass(shell: &Arc<Shell>, key: &Key, object: &ObjectKey) -> R
         }
         let (observed, look_again) = sight.clone().unwrap_or_default();
         asked.observed = observed;
-        if let Some(verdict) = verdict.clone() {
-            asked.question = Question::Answered(verdict);
-        }
         let now = shell.clock.now();
         let around_it = surroundings(&around, &known, driver.as_ref(), &reports, &asked);
         let mut decision = lease::decide(&around.lease, &around_it, now);
@@ -167,6 +168,13 @@ fn to_observe(around: &LeaseAround) -> Option<(Arc<dyn Driver>, Work)> {
     }
     let held = around.bound.as_ref()?;
     Some((held.driver.clone()?, about(around, held, around.lease.attempt())))
+}
+
+/// Whether it is not decided already that the lease ends, and nothing has to be asked first. An observation may take seconds, which
+/// would delay a deadline.
+fn stays_active(around: &LeaseAround, surroundings: &lease::Surroundings<'_>, now: MicroTime) -> bool {
+    let decision = lease::decide(&around.lease, surroundings, now);
+    decision.reads.is_empty() && decision.status.phase == Some(LeasePhase::Active)
 }
 
 pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {

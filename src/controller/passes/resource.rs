@@ -113,6 +113,7 @@ async fn rounds(
         let mut asked = ask(&around, &known).await;
         if sight.is_none()
             && let Some((driver, work)) = to_observe(&around, &known)
+            && stays(&resource, &surroundings(&around, &known, &reports, &asked), shell.clock.now())
         {
             let (observed, again) = super::observe(shell, &driver, work).await;
             shell.tell_news(&resource.metadata, "Resource", observed.as_ref());
@@ -183,6 +184,13 @@ pub(in crate::controller) struct Asked {
 }
 
 /// What is to be looked at, where nothing is to be decided first that ends it.
+/// Whether the resource stays in its phase, and nothing has to be asked first. An observation may take seconds, which would delay a
+/// deadline.
+fn stays(resource: &Resource, surroundings: &resource::Surroundings<'_>, now: MicroTime) -> bool {
+    let decision = resource::decide(resource, surroundings, now);
+    decision.reads.is_empty() && decision.status.phase == Some(resource.phase())
+}
+
 fn to_observe(around: &ResourceAround, known: &Known) -> Option<(Arc<dyn Driver>, Work)> {
     let resource = &around.held.resource;
     let status = resource.status.as_ref()?;

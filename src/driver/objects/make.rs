@@ -58,7 +58,7 @@ impl Workshop {
         let Ok(about) = self.about(work).await else { return nothing() };
         let lease_kinds = self.lease_kinds(work, &about).await;
         match self.render(kind, work, &about).await {
-            Ok(objects) => about.plan.record(&objects, lease_kinds).value(),
+            Ok((objects, _)) => about.plan.record(&objects, lease_kinds).value(),
             // It fails again as it is built, and is told then.
             Err(_) => about.plan.record(&[], lease_kinds).value(),
         }
@@ -71,7 +71,7 @@ impl Workshop {
         }
         let (blueprint, resource) = (&about.blueprint, &about.resource);
         let about_it = About { blueprint, resource, lease: None, objects: None };
-        about.plan.lease_kinds(&*self.evaluator, &about_it).await
+        about.plan.lease_kinds(&*self.evaluator_of(&about.blueprint), &about_it).await
     }
 
     /// Makes what the work is about. Each call goes on from what is on record.
@@ -82,7 +82,7 @@ impl Workshop {
             Ok(about) => about,
             Err(answer) => return answer,
         };
-        let rendered = match self.render(kind, &work, &about).await {
+        let (rendered, space) = match self.render(kind, &work, &about).await {
             Ok(rendered) => rendered,
             Err(answer) => return answer,
         };
@@ -136,6 +136,7 @@ impl Workshop {
                 Err(answer) => return new.or_first(&record, &work, answer),
             }
         }
+        drop(space);
         self.await_ready(kind, work, &about, record, new).await
     }
 
@@ -200,20 +201,35 @@ impl Workshop {
         }
     }
 
-    async fn render(&self, kind: StepKind, work: &Work, about: &Job) -> Result<Vec<(Made, Value)>, Answer> {
+    /// The filled templates, with the space that they take.
+    async fn render(
+        &self,
+        kind: StepKind,
+        work: &Work,
+        about: &Job,
+    ) -> Result<(Vec<(Made, Value)>, super::space::Taken), Answer> {
+        let mut space = self.space.take(about.blueprint.metadata.namespace.as_deref().unwrap_or_default()).await;
         let about_it = About {
             blueprint: &about.blueprint,
             resource: &about.resource,
             lease: work.lease.as_deref(),
             objects: None,
         };
-        let rendered = about.plan.render(&*self.evaluator, &about_it, &work.key).await;
-        rendered.map_err(|unmade| self.unmade(kind, &about.blueprint, &unmade))
+        let rendered = about.plan.render(&*self.evaluator_of(&about.blueprint), &about_it, &work.key).await;
+        match rendered {
+            Ok(rendered) => {
+                space.shrink_to(rendered.iter().map(|(_, object)| crate::expression::weight(object)).sum());
+                Ok((rendered, space))
+            }
+            Err(unmade) => Err(self.unmade(kind, &about_it, &unmade).await),
+        }
     }
 
-    pub(super) fn unmade(&self, kind: StepKind, blueprint: &Blueprint, unmade: &Unmade) -> Answer {
-        if unmade.is_too_slow() {
-            self.is_too_slow(blueprint, unmade.to_string());
+    pub(super) async fn unmade(&self, kind: StepKind, about: &About<'_>, unmade: &Unmade) -> Answer {
+        if let Some(expression) = unmade.too_slow()
+            && super::plan::is_slow_by_itself(&*self.evaluator_of(about.blueprint), about, expression).await
+        {
+            self.is_too_slow(about.blueprint, unmade.to_string());
         }
         for_good(kind, unmade.reason(), unmade.to_string())
     }

@@ -14,6 +14,7 @@ mod ready;
 mod record;
 mod remove;
 mod sites;
+mod space;
 mod throttle;
 mod volumes;
 mod why;
@@ -35,9 +36,11 @@ use kube::{
 };
 use live::Live;
 use plan::Plan;
+pub use plan::{empty, of_nobody, without_data};
 use proof::Prover;
 use record::{Made, Record};
 use serde_json::Value;
+use space::Space;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::Hasher as _,
@@ -70,6 +73,8 @@ struct Workshop {
     kinds: Arc<Kinds>,
     prover: Prover,
     live: Arc<Live>,
+    /// For filled templates.
+    space: Space,
     warn: Warn,
     wake: Arc<dyn Fn(&str) + Send + Sync>,
     /// By the UID of the Blueprint.
@@ -123,6 +128,7 @@ impl Driver for Objects {
             kinds: Arc::new(Kinds::new(client.clone())),
             prover: Prover::new(client, key_secret),
             live: Arc::new(Live::new(wake.clone())),
+            space: Space::default(),
             warn,
             wake,
             plans: Mutex::default(),
@@ -212,6 +218,11 @@ impl Workshop {
         self.accounts.client(&record.account)
     }
 
+    /// Blueprints of one namespace wait for each other's expressions only.
+    fn evaluator_of(&self, blueprint: &Blueprint) -> EvaluatorHandle {
+        self.evaluator.of_tenant(blueprint.metadata.namespace.as_deref().unwrap_or_default())
+    }
+
     fn world(&self) -> (Arc<Accounts>, Arc<Kinds>) {
         (self.accounts.clone(), self.kinds.clone())
     }
@@ -258,7 +269,7 @@ impl Workshop {
         let Some(driver) = &blueprint.spec.driver.objects else {
             return Err(Trouble { reason: "InvalidExpression", message: "spec.driver.objects is missing".into() });
         };
-        let plan = Plan::of(blueprint, driver, &*self.evaluator).await.map(Arc::new);
+        let plan = Plan::of(blueprint, driver, &*self.evaluator_of(blueprint)).await.map(Arc::new);
         let mut plans = lock(&self.plans);
         if plans.len() >= REMEMBERED {
             plans.clear();

@@ -1,6 +1,7 @@
 //! A Blueprint's templates and expressions, parsed and checked once for each generation of it.
 
 mod parse;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -13,15 +14,13 @@ use super::{
 use crate::{
     api::{Blueprint, Lease, Resource, blueprint::ObjectsDriver, step::EffectKey},
     driver::Trouble,
-    expression::{Binding, Bindings, EvaluationError, Evaluator, Expression, Template, template::RenderError},
+    expression::{self, EvaluationError, Evaluator, Expression, Template, template::RenderError},
 };
 use kube::api::DynamicObject;
 use parse::{parse, parse_all, parse_question};
 use serde_json::{Map, Value, json};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+pub use shown::{bindings, empty, is_slow_by_itself, of_nobody, seen, without_data};
+use std::collections::BTreeMap;
 
 /// The label that says whose an object is: the UID of its resource, or of its lease.
 pub const OWNER: &str = "drydock.dev/owner";
@@ -39,24 +38,11 @@ const HERE: &str = "spec.driver.objects";
 /// What may stand in a template's metadata. Owner references and finalizers would tie objects to things that are not ours.
 const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 
-/// What expressions see of an object: these fields of it, and no others. What of a Blueprint, or of its Resource, decides
-/// what is made is so in the hands of those alone who may act as its service account (charts/drydock/templates/policies).
-struct Shown {
-    metadata: &'static [&'static str],
-    /// `None`: all of it, but for the queue.
-    spec: Option<&'static [&'static str]>,
-    status: &'static [&'static str],
-}
-
-const BLUEPRINT: Shown =
-    Shown { metadata: &["name", "namespace", "uid"], spec: Some(&["resourceType", "attributes"]), status: &[] };
-const OF_RESOURCE: Shown = Shown {
-    metadata: &["name", "namespace", "uid"],
-    spec: Some(&["resourceType", "attributes", "parameters", "blueprintRef", "requestedFor"]),
-    status: &["outputs", "interfaces"],
-};
-const LEASE: Shown =
-    Shown { metadata: &["name", "namespace", "uid", "labels", "annotations"], spec: None, status: &["attempt"] };
+/// What the templates of a Blueprint may take in memory together: as much as some 500 KiB of usual YAML.
+pub const MAX_TEMPLATES: u64 = 8 * MIB;
+/// What the objects of one resource, or of one lease, may take in memory together when their templates are filled.
+pub const MAX_ENVIRONMENT: u64 = 12 * MIB;
+const MIB: u64 = 1024 * 1024;
 
 /// The longest name, which is also the longest that most kinds may have.
 const LONGEST_NAME: usize = 253;
@@ -129,9 +115,12 @@ impl Unmade {
         }
     }
 
-    /// It would be too slow again.
-    pub fn is_too_slow(&self) -> bool {
-        matches!(self, Self::Render(RenderError { source: EvaluationError::TooSlow, .. }))
+    /// The expression that was too slow.
+    pub fn too_slow(&self) -> Option<&Expression> {
+        match self {
+            Self::Render(RenderError { source: EvaluationError::TooSlow, expression, .. }) => expression.as_ref(),
+            Self::Render(_) | Self::Wrong { .. } | Self::Twice { .. } => None,
+        }
     }
 }
 
@@ -154,6 +143,15 @@ impl Plan {
         let built = &["resource", "blueprint"][..];
         let leased = &["resource", "blueprint", "lease"][..];
         let judged = &["objects", "resource", "blueprint", "lease"][..];
+        let weight: u64 = driver.templates.iter().chain(&driver.lease_templates).map(expression::weight).sum();
+        if weight > MAX_TEMPLATES {
+            let (weight, most) = (weight.div_ceil(MIB), MAX_TEMPLATES / MIB);
+            let message = format!(
+                "{HERE}: templates and leaseTemplates take {weight} MiB of memory together, and may take {most} MiB; divide them \
+                 among several Blueprints, or make them smaller"
+            );
+            return Err(Trouble { reason: "InvalidExpression", message });
+        }
         let ready_when = parse_question(evaluator, driver.ready_when.as_deref(), "readyWhen", judged).await?;
         let failed_when = parse_question(evaluator, driver.failed_when.as_deref(), "failedWhen", judged).await?;
         let mut outputs = BTreeMap::new();
@@ -187,9 +185,17 @@ impl Plan {
             None => (&self.templates, "templates"),
         };
         let mut objects = Vec::with_capacity(templates.len());
+        let mut total = 0;
         for (n, template) in templates.iter().enumerate() {
             let rendered = template.render(evaluator, bindings(about, &template.roots())).await?;
             let wrong = |why: String| Unmade::Wrong { path: format!("{HERE}.{field}[{n}]"), why };
+            total += expression::weight(&rendered);
+            if total > MAX_ENVIRONMENT {
+                let most = MAX_ENVIRONMENT / MIB;
+                let why =
+                    format!("with it, the objects take more than {most} MiB of memory; have its expressions give less");
+                return Err(wrong(why));
+            }
             let (made, object) = finish(rendered, key, about.resource).map_err(wrong)?;
             let place = |made: &Made| {
                 let namespace = made.namespace.clone().unwrap_or_else(|| self.account.namespace.clone());
@@ -284,63 +290,6 @@ impl Plan {
         }
         Ok(outputs)
     }
-}
-
-/// What these roots stand for: what their users may know of them, and never a Secret (api.md, 6). What is not named is
-/// left out: or an environment of large objects would leave no room for an expression that says nothing of them.
-pub fn bindings(about: &About<'_>, named: &BTreeSet<String>) -> Arc<Bindings> {
-    let mut bindings = Bindings::new();
-    let mut bind = |name: &str, value: &dyn Fn() -> Value| {
-        if named.contains(name) {
-            bindings.insert(name.to_owned(), Binding::Json(value()));
-        }
-    };
-    bind("blueprint", &|| known(about.blueprint, &BLUEPRINT));
-    bind("resource", &|| known(about.resource, &OF_RESOURCE));
-    if let Some(lease) = about.lease {
-        bind("lease", &|| known(lease, &LEASE));
-    }
-    if let Some(objects) = &about.objects {
-        bind("objects", &|| Value::Array(objects.clone()));
-    }
-    Arc::new(bindings)
-}
-
-/// An object as expressions see it.
-fn known<K: serde::Serialize>(object: &K, shown: &Shown) -> Value {
-    let mut value = serde_json::to_value(object).unwrap_or_default();
-    let Some(map) = value.as_object_mut() else { return value };
-    let keep = |part: &mut Value, fields: &[&str]| {
-        if let Some(part) = part.as_object_mut() {
-            part.retain(|field, _| fields.contains(&field.as_str()));
-        }
-    };
-    if let Some(metadata) = map.get_mut("metadata") {
-        keep(metadata, shown.metadata);
-    }
-    match (map.get_mut("spec"), shown.spec) {
-        (Some(spec), Some(fields)) => keep(spec, fields),
-        (Some(Value::Object(spec)), None) => drop(spec.remove("commands")),
-        (Some(_) | None, _) => {}
-    }
-    let mut status = map.remove("status").unwrap_or_else(|| json!({}));
-    keep(&mut status, shown.status);
-    map.insert("status".into(), status);
-    value
-}
-
-/// A live object as expressions see it. What a Secret holds is not for them.
-pub fn seen(mut object: Value) -> Value {
-    if let Some(map) = object.as_object_mut() {
-        if map.get("kind") == Some(&json!("Secret")) {
-            map.remove("data");
-            map.remove("stringData");
-        }
-        if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-    }
-    object
 }
 
 /// The kind that a template names.

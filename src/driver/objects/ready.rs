@@ -4,7 +4,7 @@ use super::{
     Workshop, for_good,
     live::{Seen, Sight},
     make::{Job, LOOK_AGAIN, kind_of},
-    plan::{About, owner_of},
+    plan::{About, is_slow_by_itself, owner_of},
     record::Record,
     refused,
     why::complaints,
@@ -92,8 +92,10 @@ impl Workshop {
         if let Some(why) = self.not_ready(about, &about_it, of_lease).await {
             return Ok(Err(std::iter::once(why).chain(unknown).collect::<Vec<_>>().join("; ")));
         }
-        let outputs = about.plan.outputs(&*self.evaluator, &about_it).await;
-        let outputs = outputs.map_err(|unmade| self.unmade(kind, &about.blueprint, &unmade))?;
+        let outputs = match about.plan.outputs(&*self.evaluator_of(&about.blueprint), &about_it).await {
+            Ok(outputs) => outputs,
+            Err(unmade) => return Err(self.unmade(kind, &about_it, &unmade).await),
+        };
         let mut all = match work.lease {
             Some(_) => about.resource.status.as_ref().map(|s| s.outputs.clone()).unwrap_or_default(),
             None => BTreeMap::new(),
@@ -134,14 +136,16 @@ impl Workshop {
         about_it: &About<'_>,
     ) -> Result<bool, String> {
         let bindings = super::plan::bindings(about_it, expression.roots());
-        let outcomes = self.evaluator.evaluate(vec![expression.clone()], bindings).await;
+        let evaluator = self.evaluator_of(&about.blueprint);
+        let outcomes = evaluator.evaluate(vec![expression.clone()], bindings).await;
         match outcomes.into_iter().next() {
             Some(Ok(Value::Bool(answer))) => Ok(answer),
             Some(Ok(other)) => {
                 Err(format!("{field} gives {}, which is neither true nor false", super::plan::told(&other)))
             }
             Some(Err(error)) => {
-                if error == EvaluationError::TooSlow {
+                // What is slow only with the objects or the lease is theirs.
+                if error == EvaluationError::TooSlow && is_slow_by_itself(&*evaluator, about_it, expression).await {
                     self.is_too_slow(&about.blueprint, format!("spec.driver.objects.{field}: {error}"));
                 }
                 Err(format!("{field}: {error}"))

@@ -76,8 +76,7 @@ impl SiteTemplate {
         }
         let path = format!("{path}.metadata.namespace");
         let parsed = Template::parse(evaluator, text, &path).await;
-        let parsed = parsed
-            .map_err(|e| Trouble { reason: "InvalidExpression", message: format!("{}: {}", e.path, e.invalid) })?;
+        let parsed = parsed.map_err(|e| Trouble { reason: "InvalidExpression", message: e.to_string() })?;
         let namespace = match parsed.roots().contains("lease") {
             true => Namespace::Site(Site::Anywhere),
             false => Namespace::Rendered(parsed),

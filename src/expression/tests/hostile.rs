@@ -121,6 +121,19 @@ fn seven_nested_macros_are_refused() {
     assert_eq!(parse(&source), Err(Invalid::TooManyNestedMacros(7)));
 }
 
+/// A map of one entry takes a hundred times its text: what comes out is counted as it lies in memory, for a whole job.
+#[test]
+fn what_comes_out_is_bounded_in_memory() {
+    let ones = vec!["1"; 250].join(",");
+    let maps = format!("[{ones}].map(x, [{}].map(y, {{'a': y}}))", vec!["1"; 48].join(","));
+    let error = evaluate(&maps, full()).unwrap_err();
+    assert!(matches!(&error, EvaluationError::TooLarge(why) if why.contains("2 MiB in memory")), "{error}");
+    let some = parse("ns.map(n, {'a': n}).filter(m, m.a < 1000)").unwrap();
+    let results = block_on(super::InLine.evaluate(vec![some; 5], Arc::new(full())));
+    assert!(results[0].is_ok() && results[1].is_ok(), "{:?}", results[1]);
+    assert!(matches!(results[4], Err(EvaluationError::TooLarge(_))), "{:?}", results[4]);
+}
+
 #[test]
 fn those_after_it_in_the_job_find_nothing_left() {
     let expressions = ["1 + 1", "ns.all(a, ns.all(b, true))", "1 + 1"].map(|source| parse(source).unwrap());

@@ -3,7 +3,7 @@
 use super::{HERE, METADATA, OWN_KIND, OWN_LABEL, is_own, is_own_label, kind_of};
 use crate::{
     driver::Trouble,
-    expression::{Evaluator, Expression, Invalid, Template},
+    expression::{Evaluator, Expression, Invalid, Template, template::LITERAL},
 };
 use serde_json::Value;
 
@@ -67,11 +67,14 @@ pub(super) async fn parse(
     path: &str,
     roots: &[&str],
 ) -> Result<Template, Trouble> {
-    let template = Template::parse(evaluator, text, path).await.map_err(|e| invalid(&e.path, &e.invalid))?;
+    let template = Template::parse(evaluator, text, path).await;
+    let template = template.map_err(|e| Trouble { reason: "InvalidExpression", message: e.to_string() })?;
     let named = template.roots();
     let at = |root: &str| template.path_of_root(root).unwrap_or(path).to_owned();
     match named.iter().find(|root| !roots.contains(&root.as_str())) {
-        Some(root) => see_only(&at(root), [root.as_str()].into_iter(), roots).map(|()| template),
+        Some(root) => see_only(&at(root), [root.as_str()].into_iter(), roots)
+            .map(|()| template)
+            .map_err(|trouble| Trouble { message: format!("{}{LITERAL}", trouble.message), ..trouble }),
         None => Ok(template),
     }
 }

@@ -1,7 +1,7 @@
 //! What is taken from a Blueprint, what it becomes, and what it may see on the way.
 
 use super::*;
-use crate::expression::InLine;
+use crate::expression::{Binding, InLine};
 use futures::executor::block_on;
 use serde::de::DeserializeOwned;
 
@@ -134,6 +134,91 @@ fn what_is_no_plan_says_where_and_why() {
         templates("name: a, labels: {drydock.example/a: b}", ""),
     ] {
         assert!(plan(&driver).is_ok(), "{driver}");
+    }
+}
+
+/// Scripts have `${HOME}`: whoever meant the text is told how it is written.
+#[test]
+fn a_message_about_a_text_names_the_literal() {
+    for text in ["cd ${HOME}", "${HOME}", "${x:-y}", "${#list[@]}", "${x%%.*}", "${HOME", "${resource.metadata}${f()}"]
+    {
+        let driver = templates("name: a", &format!("data: {{a: '{text}'}}"));
+        let trouble = plan(&driver).err().unwrap_or_else(|| panic!("{text} is taken"));
+        assert!(trouble.message.contains("$${"), "{text}: {}", trouble.message);
+    }
+    let made = render(&templates("name: a", "data: {a: 'cd $${HOME}'}"), &of_resource()).unwrap();
+    assert_eq!(made[0].1["data"]["a"], "cd ${HOME}");
+}
+
+/// What an object leaves out is empty to an expression, as it is to the API.
+#[test]
+fn optional_lists_and_maps_are_empty() {
+    let lease_of = |text: &str| {
+        let driver =
+            format!("lease{}", templates("name: a", &format!("data: {{a: '{text}'}}")).replace("temp", "Temp"));
+        let (plan, blueprint) = (plan(&driver).unwrap(), blueprint(&driver).clone());
+        let resource: Resource = yaml(
+            "{metadata: {name: r, namespace: team, uid: ur}, spec: {resourceType: env, blueprintRef: {name: env, uid: ub}}}",
+        );
+        let lease: Lease = yaml("{metadata: {name: l, namespace: dev, uid: ul}, spec: {resourceType: env}}");
+        let about = About { blueprint: &blueprint, resource: &resource, lease: Some(&lease), objects: None };
+        block_on(plan.render(&InLine, &about, &of_lease())).map(|made| made[0].1["data"]["a"].clone())
+    };
+    for list in
+        ["lease.spec.subjects", "lease.spec.repositories", "lease.spec.blueprints", "resource.status.interfaces"]
+    {
+        assert_eq!(lease_of(&format!("${{{list}}}")).unwrap(), json!([]), "{list}");
+    }
+    for map in [
+        "lease.spec.parameters",
+        "lease.metadata.labels",
+        "lease.metadata.annotations",
+        "lease.spec.selector.matchLabels",
+        "resource.spec.attributes",
+        "resource.spec.parameters",
+        "resource.status.outputs",
+    ] {
+        assert_eq!(lease_of(&format!("${{{map}}}")).unwrap(), json!({}), "{map}");
+    }
+    assert_eq!(lease_of("${has(lease.spec.ttl)}").unwrap(), json!(false), "what has no empty value stays left out");
+}
+
+/// 22 KB of templates once took 6.5 GB.
+#[test]
+fn what_templates_take_is_bounded() {
+    let list = format!("[{}]", vec!["1"; 60].join(","));
+    let maps = format!("data: ${{{list}.map(x, [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1].map(y, {{\"a\": y}}))}}")
+        .replace("data: ", "data: '")
+        + "'";
+    let many: Vec<_> = (0..20).map(|n| map(&format!("name: a{n}"), &maps)).collect();
+    let few = format!("templates: [{}]", many[..5].join(", "));
+    assert_eq!(render(&few, &of_resource()).unwrap().len(), 5);
+    let many = format!("templates: [{}]", many.join(", "));
+    let error = render(&many, &of_resource()).unwrap_err();
+    assert!(error.to_string().contains("more than 12 MiB of memory"), "{error}");
+
+    let list = vec!["{a: 1}"; 20_000].join(", ");
+    let trouble = plan(&templates("name: a", &format!("data: [{list}]"))).err().unwrap();
+    assert_eq!(trouble.reason, "InvalidExpression");
+    assert!(trouble.message.contains("MiB of memory together, and may take 8 MiB"), "{}", trouble.message);
+}
+
+/// Only what is slow without a lessee's data is the Blueprint's own fault.
+#[test]
+fn what_is_slow_by_one_lessees_data_is_that_lessees() {
+    let driver = "readyWhen: 'true'";
+    let (blueprint, resource, mut lease) = (blueprint(driver), resource(), lease());
+    let numbers: String = (0..40).map(|n| format!("{n:03}")).collect();
+    lease.metadata.annotations = Some((0..400).map(|n| (format!("a{n}"), numbers.clone())).collect());
+    let about = About { blueprint: &blueprint, resource: &resource, lease: Some(&lease), objects: Some(Vec::new()) };
+    let of_lessee = "lease.metadata.annotations.all(a, lease.metadata.annotations.all(b, a != b || b == a))";
+    let constant =
+        "[[0,1,2,3,4,5,6,7]].map(l,l+l+l+l+l+l+l+l).map(l,l+l+l+l+l+l+l+l).map(l,l+l+l+l).all(l,l.all(x,x in l))";
+    for (source, by_itself) in [(of_lessee, false), (constant, true)] {
+        let expression = block_on(InLine.parse(source)).unwrap();
+        let results = block_on(InLine.evaluate(vec![expression.clone()], bindings(&about, expression.roots())));
+        assert_eq!(results, [Err(EvaluationError::TooSlow)], "{source}");
+        assert_eq!(block_on(is_slow_by_itself(&InLine, &about, &expression)), by_itself, "{source}");
     }
 }
 
@@ -274,11 +359,14 @@ fn expressions_see_no_more_than_they_are_meant_to() {
                 "resourceType": "env", "attributes": {"region": "eu"}, "parameters": {"size": "large"},
                 "blueprintRef": {"name": "env", "uid": "ub"},
             },
-            "status": {"outputs": {"host": "h1"}},
+            "status": {"outputs": {"host": "h1"}, "interfaces": []},
         })
     );
     let lease = shown("lease");
-    assert_eq!(lease["metadata"], json!({"name": "l", "namespace": "dev", "uid": "ul", "labels": {"job": "7"}}));
+    assert_eq!(
+        lease["metadata"],
+        json!({"name": "l", "namespace": "dev", "uid": "ul", "labels": {"job": "7"}, "annotations": {}})
+    );
     assert_eq!(lease["status"], json!({"attempt": 2}));
     assert!(lease["spec"].get("commands").is_none() && lease["spec"].get("subjects").is_some(), "{lease}");
 

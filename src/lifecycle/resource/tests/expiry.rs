@@ -21,9 +21,9 @@ fn who_declines_is_asked_again() {
             let due = HOUR + 10;
             scene.pass(just_before(at(due)));
             assert_eq!(scene.asked, 0, "{policy}: not before the deadline");
-            for round in 0..3 {
-                let (now, again) = (due + round * wait, at(due + (round + 1) * wait));
-                let decision = scene.pass(at(now));
+            for (round, now, next) in [(0, 0, wait), (1, wait, 2 * wait), (2, 2 * wait, 4 * wait)] {
+                let again = at(due + next);
+                let decision = scene.pass(at(due + now));
                 assert_eq!(decision.status.phase, Some(ResourcePhase::Active), "{policy}");
                 let told = deadline::find(&decision.status.deadlines, DeadlineName::Asking).unwrap();
                 let said = (told.reason.as_str(), told.message.as_str());
@@ -31,10 +31,10 @@ fn who_declines_is_asked_again() {
                 assert_eq!(decision.wake, Some(again), "{policy}");
                 let look = scene.pass(just_before(again));
                 assert_eq!((look.status, look.wake), (decision.status, Some(again)), "{policy}: until then it rests");
-                assert_eq!(scene.asked, usize::try_from(round).unwrap() + 1, "{policy}: once each time");
+                assert_eq!(scene.asked, round + 1, "{policy}: once each time");
             }
             scene.declines(None);
-            let over = scene.pass(at(due + 3 * wait)).status;
+            let over = scene.pass(at(due + 4 * wait)).status;
             assert_eq!(short(&over), format!("Released/{reason}"), "{policy}");
             assert_eq!(deadline::find(&over.deadlines, DeadlineName::Asking), None, "{policy}");
         }
