@@ -50,15 +50,21 @@ pub fn idle_since(resource: &Resource) -> MicroTime {
 /// A `Reclaim` that was refused is not repeated sooner than this after it could be granted.
 const RECLAIM_MARGIN: Duration = Duration::from_secs(5);
 
-/// From when on an idle resource may be asked to go: `after` it became idle. Where a `Reclaim` was refused in that time
-/// already, whoever consumed it has a clock that is behind ours by as much as it refused it too early; so it is asked again
+/// What the ids of the controller's own `Reclaim`s begin with.
+const RECLAIM_ID: &str = "reclaim-";
+
+/// From when on an idle resource may be asked to go: `after` it became idle. Where a `Reclaim` of a controller was refused in that
+/// time already (one of a user says nothing of clocks), whoever consumed it has a clock that is behind ours by as much as it refused it too early; so it is asked again
 /// when that clock, too, has come there.
 pub fn reclaimable_at(resource: &Resource, after: Duration) -> MicroTime {
     let since = idle_since(resource);
     let at = since.after(after);
     let ledger = resource.status.as_ref().map(|s| s.commands.as_slice()).unwrap_or_default();
     let refused = ledger.iter().filter(|entry| {
-        entry.type_ == CommandType::Reclaim && entry.outcome == Outcome::Refused && entry.observed_at >= since
+        entry.type_ == CommandType::Reclaim
+            && entry.id.starts_with(RECLAIM_ID)
+            && entry.outcome == Outcome::Refused
+            && entry.observed_at >= since
     });
     let Some(refused) = refused.map(|entry| entry.observed_at).max().filter(|refused| *refused < at) else { return at };
     let behind = at.timestamp().duration_since(refused.timestamp()).as_secs().saturating_add(1);
@@ -122,8 +128,8 @@ pub fn reclaim(resource: &Resource, lease: &Lease) -> Command {
     let is_used = |id: &str| {
         ledger.iter().any(|entry| entry.id == id) || resource.spec.commands.iter().any(|command| command.id == id)
     };
-    let numbered = (2..).map(|n| format!("reclaim-{uid}-{n}"));
-    let mut ids = std::iter::once(format!("reclaim-{uid}")).chain(numbered);
+    let numbered = (2..).map(|n| format!("{RECLAIM_ID}{uid}-{n}"));
+    let mut ids = std::iter::once(format!("{RECLAIM_ID}{uid}")).chain(numbered);
     let name = lease.metadata.name.as_deref().unwrap_or_default();
     let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
     let why = format!("the Lease {namespace}/{name} needs its room");
@@ -414,26 +420,27 @@ mod tests {
     #[test]
     fn when_a_resource_may_be_reclaimed() {
         use CommandType::{Reclaim, Release};
-        for (type_, outcome, observed, expected) in [
-            (Reclaim, Outcome::Refused, 70, 80 + 10 + 1 + 5),
-            (Reclaim, Outcome::Refused, 20, 80 + 60 + 1 + 5),
-            (Reclaim, Outcome::Refused, 80, 80),
-            (Reclaim, Outcome::Refused, 19, 80),
-            (Reclaim, Outcome::Ignored, 70, 80),
-            (Release, Outcome::Refused, 70, 80),
+        for (id, type_, outcome, observed, expected) in [
+            ("reclaim-l", Reclaim, Outcome::Refused, 70, 80 + 10 + 1 + 5),
+            ("reclaim-l", Reclaim, Outcome::Refused, 20, 80 + 60 + 1 + 5),
+            ("reclaim-l", Reclaim, Outcome::Refused, 80, 80),
+            ("reclaim-l", Reclaim, Outcome::Refused, 19, 80),
+            ("reclaim-l", Reclaim, Outcome::Ignored, 70, 80),
+            ("reclaim-l", Release, Outcome::Refused, 70, 80),
+            ("by-a-user", Reclaim, Outcome::Refused, 70, 80),
         ] {
             let mut resource = in_phase(ResourcePhase::Active);
             let status = resource.status.get_or_insert_default();
             status.idle_since = Some(at(20));
             status.commands = vec![crate::api::LedgerEntry {
-                id: "c".into(),
+                id: id.into(),
                 type_,
                 outcome,
                 message: String::new(),
                 observed_at: at(observed),
                 issued_by: None,
             }];
-            assert_eq!(reclaimable_at(&resource, Duration::from_secs(60)), at(expected), "{type_:?} {observed}");
+            assert_eq!(reclaimable_at(&resource, Duration::from_secs(60)), at(expected), "{id} {type_:?} {observed}");
         }
     }
 
