@@ -11,6 +11,9 @@ use std::{collections::BTreeSet, sync::Arc};
 /// The order among Blueprints that list the same machine: the oldest has it.
 pub(super) type Age = (Option<jiff::Timestamp>, String);
 
+/// Blueprints that list the same machine, the oldest first.
+pub(super) type Sharing = BTreeSet<(Age, ObjectKey)>;
+
 /// What a Blueprint's driver lists, as it was when last seen.
 pub(super) struct Listed {
     slots: Option<Vec<Slot>>,

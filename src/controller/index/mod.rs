@@ -106,7 +106,7 @@ pub struct Index {
     /// What each Blueprint's driver lists.
     listed: BTreeMap<ObjectKey, listing::Listed>,
     /// Namespace and what stands there in the world → the Blueprints that list it, the oldest first.
-    listing: BTreeMap<(Arc<str>, String), BTreeSet<(listing::Age, ObjectKey)>>,
+    listing: BTreeMap<(Arc<str>, String), listing::Sharing>,
     /// Blueprints that are planned anew at the end of the present event.
     replan: BTreeSet<ObjectKey>,
     /// How many comparisons planning has cost so far.
