@@ -178,9 +178,9 @@ fn the_mutating_policies_are_there_where_the_cluster_has_them() {
     let mutating = |arguments: &[&str]| of_kind(&template(arguments).unwrap(), "MutatingAdmissionPolicy").count();
     let has = "--api-versions=admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
     assert_eq!(mutating(&[]), 0);
-    assert_eq!(mutating(&[has]), 3);
+    assert_eq!(mutating(&[has]), 4);
     assert_eq!(mutating(&[has, "--set=policies.mutating=never"]), 0);
-    assert_eq!(mutating(&["--set=policies.mutating=always"]), 3);
+    assert_eq!(mutating(&["--set=policies.mutating=always"]), 4);
     let none = values(json!({"policies": {"install": false, "mutating": "always", "ownerOnly": true}}));
     assert!(!names(&none).iter().any(|name| name.contains("AdmissionPolicy")), "{:?}", names(&none));
     // Each is bound, and refuses.
