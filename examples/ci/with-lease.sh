@@ -265,15 +265,21 @@ start_apart() {
     set +m
     return
   fi
-  setsid "$@" <&3 3<&- &
-  child=$!
   # Where this script is killed nobody else ends what runs in another session. Its end is that of a pipe which nothing else holds.
-  mkfifo "$work/alive" || return 0
+  # Whoever waits for it is there before the command, and the command says which process it is before it begins.
+  if ! mkfifo "$work/alive"; then
+    setsid "$@" <&3 3<&- &
+    child=$!
+    return
+  fi
   exec 4<>"$work/alive"
   # shellcheck disable=SC2016
-  setsid sh -c 'read -r _; kill "$2"; kill -TERM "-$1" && sleep "$3" && kill -KILL "-$1"' sh "$child" "$watcher" "$grace" \
+  setsid sh -c 'read -r child; read -r _; kill "$1"; kill -TERM "-$child" && sleep "$2" && kill -KILL "-$child"' sh "$watcher" "$grace" \
     <"$work/alive" >/dev/null 2>&1 3<&- 4>&- &
   orphanage=$!
+  # shellcheck disable=SC2016
+  setsid sh -c 'echo "$$" >&4; exec 4>&-; exec "$@"' sh "$@" <&3 3<&- &
+  child=$!
 }
 
 # Runs the command to its end, or ends it: on a signal, or when the lease is over.
