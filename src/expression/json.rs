@@ -33,6 +33,25 @@ pub fn weight(value: &Value) -> u64 {
         }
 }
 
+/// At least how many bytes a value takes in memory, by its text: without parsing it, which would take them.
+pub fn weight_of_text(text: &str) -> u64 {
+    let (mut weight, mut in_string, mut escaped) = (text.len() as u64 + VALUE, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' => weight += VALUE + NODE,
+            b'[' => weight += VALUE,
+            b',' => weight += VALUE,
+            b':' => weight += ENTRY,
+            _ => {}
+        }
+    }
+    weight
+}
+
 /// A CEL value that borrows its texts.
 pub(super) fn to_cel<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
     match value {

@@ -30,7 +30,7 @@ use futures::{
 };
 use jiff::Timestamp;
 
-pub use json::weight;
+pub use json::{weight, weight_of_text};
 pub use template::Template;
 pub use threads::Threads;
 

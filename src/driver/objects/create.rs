@@ -1,13 +1,9 @@
 //! Creating an object with strict field validation: the API server refuses a field that it does not know instead of dropping
 //! it, and its warnings are returned. [`kube::Api::create`] offers neither.
 
+use super::snapshot::Snapshot;
 use http::{HeaderMap, Request, header};
-use kube::{
-    Api, Error,
-    api::{DynamicObject, PostParams},
-    client::Body,
-    core::Status,
-};
+use kube::{Api, Error, api::PostParams, client::Body, core::Status};
 use serde_json::Value;
 
 /// So many warnings of one request are returned, each cut to so many characters.
@@ -16,7 +12,7 @@ const WARNINGS: (usize, usize) = (8, 300);
 /// What came of a request that has created an object.
 pub struct Created {
     /// The object as it is stored.
-    pub object: DynamicObject,
+    pub object: Snapshot,
     /// What the API server has warned of.
     pub warnings: Vec<String>,
 }
@@ -25,7 +21,7 @@ pub struct Created {
 ///
 /// # Errors
 /// Where the API server refuses it, which it does for an unknown field, or does not answer.
-pub async fn create(api: &Api<DynamicObject>, manager: &str, object: &Value) -> Result<Created, Error> {
+pub async fn create(api: &Api<Snapshot>, manager: &str, object: &Value) -> Result<Created, Error> {
     let params = PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
     let body = serde_json::to_vec(object).map_err(Error::SerdeError)?;
     let request = kube::core::Request::new(api.resource_url()).create(&params, body).map_err(Error::BuildRequest)?;

@@ -1,9 +1,10 @@
 //! What the API server calls a kind of objects, and whether they live in namespaces: asked for once.
 
 use super::definitions;
+use super::snapshot::Snapshot;
 use kube::{
     Api, Client,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind},
+    api::{ApiResource, DeleteParams, GroupVersionKind},
     discovery::{self, ApiCapabilities, Scope, verbs},
 };
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ impl Known {
     }
 
     /// Its objects in a namespace, or in the cluster where they live in none.
-    pub fn api(&self, client: Client, namespace: &str) -> Api<DynamicObject> {
+    pub fn api(&self, client: Client, namespace: &str) -> Api<Snapshot> {
         match self.namespaced {
             true => Api::namespaced_with(client, namespace, &self.resource),
             false => Api::all_with(client, &self.resource),

@@ -7,12 +7,12 @@ use super::{
     accounts::{Account, Accounts},
     kinds::{Kind, Kinds},
     plan::OWNER,
-    record::fields,
+    snapshot::{Seen, Snapshot},
 };
 use futures::StreamExt as _;
 use kube::{
     Client,
-    api::{Api, DynamicObject, ListParams, TypeMeta},
+    api::{Api, ListParams},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
@@ -23,12 +23,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
-use tokio::{sync::Notify, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::AbortHandle,
+    time::Instant,
+};
 
 /// Load balancers cut idle connections, some after four minutes; a watch is begun anew before.
 const WATCH_SECONDS: u32 = 200;
 /// A watch that nobody needs goes on for a while: the next environment may.
 const LINGERS: Duration = Duration::from_secs(60);
+/// Lists come in pages of so many objects, and one page at a time: an object may be as large as 1.5 MiB.
+const PAGE: u32 = 25;
 /// An account that may not watch is asked again after so long.
 const DENIED: Duration = Duration::from_secs(300);
 
@@ -36,6 +42,8 @@ const DENIED: Duration = Duration::from_secs(300);
 pub struct Live {
     wake: Arc<dyn Fn(&str) + Send + Sync>,
     state: Mutex<State>,
+    /// Held by the watch that lists.
+    lists: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -59,29 +67,12 @@ struct Watch {
     unneeded_since: Option<Instant>,
     synced: bool,
     denied_at: Option<Instant>,
-    /// By UID: whose, and how it was last seen.
-    seen: BTreeMap<String, (String, Seen)>,
+    /// The objects that are on record, by UID: whose each is. Others may have our labels, too, and are of no interest.
+    wanted: BTreeMap<String, String>,
+    /// By UID: how it was last seen.
+    seen: BTreeMap<String, Seen>,
     /// What a list that is under way has shown.
-    listed: BTreeMap<String, (String, Seen)>,
-}
-
-/// An object as it was last seen.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// The object, as expressions see it.
-    pub value: Arc<serde_json::Value>,
-    /// What of it was set by us, in short.
-    pub fields: Option<String>,
-}
-
-impl Seen {
-    /// An object as the API server gave it. In a list it does not say its kind.
-    pub fn of(mut object: DynamicObject, kind: &Kind) -> Self {
-        let fields = fields(&object);
-        object.types = Some(TypeMeta { api_version: kind.api_version.clone(), kind: kind.kind.clone() });
-        let value = Arc::new(super::plan::seen(serde_json::to_value(object).unwrap_or_default()));
-        Self { value, fields }
-    }
+    listed: BTreeMap<String, Seen>,
 }
 
 /// What is known of an object.
@@ -99,7 +90,7 @@ pub enum Sight {
 impl Live {
     /// One that tells of changes by this.
     pub fn new(wake: Arc<dyn Fn(&str) + Send + Sync>) -> Self {
-        Self { wake, state: Mutex::default() }
+        Self { wake, state: Mutex::default(), lists: Arc::new(Semaphore::new(1)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -118,9 +109,13 @@ impl Live {
         let now = Instant::now();
         let mut lingers = false;
         for watch in state.watches.values_mut() {
-            if watch.owners.remove(owner) && watch.owners.is_empty() {
-                watch.unneeded_since = Some(now);
-                lingers = true;
+            if watch.owners.remove(owner) {
+                watch.wanted.retain(|_, of| of != owner);
+                watch.seen.retain(|uid, _| watch.wanted.contains_key(uid));
+                if watch.owners.is_empty() {
+                    watch.unneeded_since = Some(now);
+                    lingers = true;
+                }
             }
         }
         state.end_unneeded(now);
@@ -154,21 +149,39 @@ impl Live {
             let scope = Scope { account: account.clone(), kind: made.kind.clone(), own_namespace };
             let watch = state.watches.entry(scope.clone()).or_insert_with(|| self.begin(world, scope.clone()));
             watch.owners.insert(owner.to_owned());
+            watch.wanted.insert(uid.clone(), owner.to_owned());
             watch.unneeded_since = None;
             match watch.denied_at {
                 Some(at) if at.elapsed() > DENIED => {
-                    *watch = Watch { owners: watch.owners.clone(), ..self.begin(world, scope) }
+                    let (owners, wanted) = (std::mem::take(&mut watch.owners), std::mem::take(&mut watch.wanted));
+                    *watch = Watch { owners, wanted, ..self.begin(world, scope) }
                 }
                 Some(_) => continue,
                 None => {}
             }
             return match watch.seen.get(uid) {
-                Some((_, seen)) => Sight::There(seen.clone()),
+                Some(seen) => Sight::There(seen.clone()),
                 None if watch.synced => Sight::NotSeen,
                 None => Sight::NotYet,
             };
         }
         Sight::Denied
+    }
+
+    /// An object that a watch does not show was read. The watch tells of what becomes of it from then on.
+    pub fn keep(&self, account: &Account, made: &super::record::Made, seen: &Seen) {
+        let Some(uid) = &made.uid else { return };
+        let mut state = self.state();
+        for own_namespace in [false, true] {
+            let scope = Scope { account: account.clone(), kind: made.kind.clone(), own_namespace };
+            if let Some(watch) = state.watches.get_mut(&scope)
+                && watch.synced
+                && watch.denied_at.is_none()
+                && watch.wanted.contains_key(uid)
+            {
+                watch.seen.entry(uid.clone()).or_insert_with(|| seen.clone());
+            }
+        }
     }
 
     fn begin(self: &Arc<Self>, (accounts, kinds): &(Arc<Accounts>, Arc<Kinds>), scope: Scope) -> Watch {
@@ -183,6 +196,7 @@ impl Live {
             unneeded_since: None,
             synced: false,
             denied_at: None,
+            wanted: BTreeMap::new(),
             seen: BTreeMap::new(),
             listed: BTreeMap::new(),
         }
@@ -237,7 +251,7 @@ async fn watch(live: Weak<Live>, client: Client, kinds: Arc<Kinds>, scope: Scope
             }
         }
     };
-    let api: Api<DynamicObject> = match known.namespaced && scope.own_namespace {
+    let api: Api<Snapshot> = match known.namespaced && scope.own_namespace {
         true => Api::namespaced_with(client, &scope.account.namespace, &known.resource),
         false => Api::all_with(client, &known.resource),
     };
@@ -250,15 +264,24 @@ async fn watch(live: Weak<Live>, client: Client, kinds: Arc<Kinds>, scope: Scope
     };
     // Asked first: a watcher tells the operator of a refusal, as if that were a fault.
     let one = ListParams::default().labels(OWNER).limit(1);
-    if let Err(error) = super::in_time(api.list_metadata(&one)).await
+    if let Err(error) = super::in_time(super::remove::list_metadata(&api, &one)).await
         && matches!(&error, kube::Error::Api(status) if status.code == 403)
     {
         let Some(live) = live.upgrade() else { return };
         return deny(&live, &error);
     }
-    let config = watcher::Config::default().labels(OWNER).timeout(WATCH_SECONDS);
+    let config = watcher::Config::default().labels(OWNER).timeout(WATCH_SECONDS).page_size(PAGE);
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
+    let Some(lists) = live.upgrade().map(|live| live.lists.clone()) else { return };
+    let mut listing = None;
     while let Some(event) = events.next().await {
+        match &event {
+            // What comes next is a list.
+            Ok(Event::Init) if listing.is_none() => listing = lists.clone().acquire_owned().await.ok(),
+            Ok(Event::Init | Event::InitApply(_)) => {}
+            // It has ended, one way or the other; between two attempts others have their turn.
+            Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) | Err(_) => listing = None,
+        }
         let Some(live) = live.upgrade() else { return };
         match event {
             Ok(event) => live.note(&scope, |watch| see(watch, event, &scope.kind)),
@@ -269,36 +292,38 @@ async fn watch(live: Weak<Live>, client: Client, kinds: Arc<Kinds>, scope: Scope
 }
 
 /// Takes in an event. Returns whose objects have changed.
-fn see(watch: &mut Watch, event: Event<DynamicObject>, kind: &Kind) -> BTreeSet<String> {
-    let identity = |object: &DynamicObject| {
-        let owner = object.metadata.labels.as_ref()?.get(OWNER)?.clone();
-        Some((object.metadata.uid.clone()?, owner))
+fn see(watch: &mut Watch, event: Event<Snapshot>, kind: &Kind) -> BTreeSet<String> {
+    let wanted = |watch: &Watch, object: &Snapshot| {
+        let uid = object.metadata.uid.clone()?;
+        let owner = watch.wanted.get(&uid)?.clone();
+        Some((uid, owner))
     };
     match event {
-        Event::Init => {
-            watch.listed.clear();
-            BTreeSet::new()
-        }
+        Event::Init => watch.listed.clear(),
         Event::InitApply(object) => {
-            if let Some((uid, owner)) = identity(&object) {
-                watch.listed.insert(uid, (owner, Seen::of(object, kind)));
+            if let Some((uid, _)) = wanted(watch, &object) {
+                watch.listed.insert(uid, object.seen(kind));
             }
-            BTreeSet::new()
         }
         Event::InitDone => {
             watch.synced = true;
             watch.seen = std::mem::take(&mut watch.listed);
-            watch.owners.clone()
+            return watch.owners.clone();
         }
-        Event::Apply(object) => identity(&object).map_or(BTreeSet::new(), |(uid, owner)| {
-            watch.seen.insert(uid, (owner.clone(), Seen::of(object, kind)));
-            [owner].into()
-        }),
-        Event::Delete(object) => identity(&object).map_or(BTreeSet::new(), |(uid, owner)| {
-            watch.seen.remove(&uid);
-            [owner].into()
-        }),
+        Event::Apply(object) => {
+            if let Some((uid, owner)) = wanted(watch, &object) {
+                watch.seen.insert(uid, object.seen(kind));
+                return [owner].into();
+            }
+        }
+        Event::Delete(object) => {
+            if let Some((uid, owner)) = wanted(watch, &object) {
+                watch.seen.remove(&uid);
+                return [owner].into();
+            }
+        }
     }
+    BTreeSet::new()
 }
 
 fn is_forbidden(error: &watcher::Error) -> bool {

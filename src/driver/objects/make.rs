@@ -6,12 +6,12 @@ use super::{
     create::{Created, create},
     failure, for_good, in_time, is_missing,
     kinds::Known,
-    live::Seen,
     plan::{ATTEMPT, About, OWNER, Plan, Unmade, is_of_namesake, owner_of},
     proof::{PROOF, Proofs},
     record::{Made, Record},
     refused,
     sites::LeaseKind,
+    snapshot::{Seen, Snapshot},
 };
 use crate::{
     api::{
@@ -20,7 +20,7 @@ use crate::{
     },
     driver::Work,
 };
-use kube::{Client, api::DynamicObject};
+use kube::Client;
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -127,7 +127,7 @@ impl Workshop {
                         let why = format!("{why}, which another template makes; name them apart, or leave one out");
                         return new.or_first(&record, &work, for_good(kind, "ObjectExists", why));
                     }
-                    let seen = Seen::of(object.clone(), &made.kind);
+                    let seen = object.seen(&made.kind);
                     record.objects[n].uid = object.metadata.uid;
                     record.objects[n].fields = seen.fields.clone();
                     new.seen.insert(n, seen);
@@ -322,11 +322,11 @@ impl Workshop {
         &self,
         kind: StepKind,
         work: &Work,
-        (api, known): (&kube::Api<DynamicObject>, &Known),
+        (api, known): (&kube::Api<Snapshot>, &Known),
         made: &Made,
-        found: Option<DynamicObject>,
+        found: Option<Snapshot>,
         proofs: &Proofs,
-    ) -> Result<DynamicObject, Answer> {
+    ) -> Result<Snapshot, Answer> {
         let again = |why: String| Answer::Again(Wait { why, ..Wait::after(Duration::from_millis(500)) });
         let Some(found) = found else { return Err(again(String::new())) };
         let going = found.metadata.deletion_timestamp.is_some();
@@ -362,7 +362,7 @@ impl Workshop {
 }
 
 /// Whether an object was made for an earlier attempt of the same lease, on whatever resource.
-fn is_of_earlier(object: &DynamicObject, key: &EffectKey) -> bool {
+fn is_of_earlier(object: &Snapshot, key: &EffectKey) -> bool {
     let Some((lease, attempt)) = &key.lease else { return false };
     let label = |name: &str| object.metadata.labels.as_ref()?.get(name).cloned();
     let of = label(ATTEMPT).and_then(|of| of.parse::<i64>().ok());

@@ -14,6 +14,7 @@ mod ready;
 mod record;
 mod remove;
 mod sites;
+mod snapshot;
 mod space;
 mod throttle;
 mod volumes;
@@ -30,16 +31,14 @@ use crate::{
 use accounts::Accounts;
 use futures::{FutureExt as _, future::BoxFuture};
 use kinds::{Kind, Kinds, Known};
-use kube::{
-    Api, Client,
-    api::{DynamicObject, ObjectMeta},
-};
+use kube::{Api, Client, api::ObjectMeta};
 use live::Live;
 use plan::Plan;
 pub use plan::{empty, of_nobody, without_data};
 use proof::Prover;
 use record::{Made, Record};
 use serde_json::Value;
+use snapshot::Snapshot;
 use space::Space;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -228,12 +227,7 @@ impl Workshop {
     }
 
     /// Reads an object that was made. What was in a namespace is gone with it, though its account may not look there then.
-    async fn read_made(
-        &self,
-        client: &Client,
-        record: &Record,
-        made: &Made,
-    ) -> Result<Option<DynamicObject>, kube::Error> {
+    async fn read_made(&self, client: &Client, record: &Record, made: &Made) -> Result<Option<Snapshot>, kube::Error> {
         let mut told_missing = false;
         loop {
             let Some(known) = self.kinds.whereabouts(client, &made.kind).await? else { return Ok(None) };

@@ -10,13 +10,13 @@ use super::{
     kinds::Kind,
     record::{Made, Record},
     sites::{LeaseKind, SiteTemplate},
+    snapshot::Snapshot,
 };
 use crate::{
     api::{Blueprint, Lease, Resource, blueprint::ObjectsDriver, step::EffectKey},
     driver::Trouble,
     expression::{self, EvaluationError, Evaluator, Expression, Template, template::RenderError},
 };
-use kube::api::DynamicObject;
 use parse::{parse, parse_all, parse_question};
 use serde_json::{Map, Value, json};
 pub use shown::{bindings, empty, is_slow_by_itself, of_nobody, seen, without_data};
@@ -392,7 +392,7 @@ fn name_of(resource: &Resource) -> String {
 }
 
 /// Whether an object was made for, or on, another resource of the same name as this one.
-pub fn is_of_namesake(object: &DynamicObject, resource: &Resource) -> bool {
+pub fn is_of_namesake(object: &Snapshot, resource: &Resource) -> bool {
     let named = object.metadata.annotations.as_ref().and_then(|all| all.get(NAMED));
     let of = object.metadata.labels.as_ref().and_then(|all| all.get(RESOURCE));
     named == Some(&name_of(resource)) && of.is_some() && of != resource.metadata.uid.as_ref()

@@ -2,11 +2,12 @@
 
 use super::{
     Workshop, for_good,
-    live::{Seen, Sight},
+    live::Sight,
     make::{Job, LOOK_AGAIN, kind_of},
-    plan::{About, is_slow_by_itself, owner_of},
+    plan::{About, MAX_ENVIRONMENT, is_slow_by_itself, owner_of},
     record::Record,
     refused,
+    snapshot::Seen,
     why::complaints,
 };
 use crate::{
@@ -60,7 +61,9 @@ impl Workshop {
             }
             match self.read_made(&self.client(record)?, record, made).await? {
                 Some(found) if found.metadata.uid == made.uid => {
-                    sights.seen.insert(n, Seen::of(found, &made.kind));
+                    let seen = found.seen(&made.kind);
+                    self.live.keep(&record.account, made, &seen);
+                    sights.seen.insert(n, seen);
                 }
                 _ => sights.gone.push(n),
             }
@@ -165,10 +168,10 @@ impl Workshop {
             let key = EffectKey::of_resource(&work.key.resource);
             let beneath = Work { key, lease: None, ..work.clone() };
             let sights = self.look(&beneath, &record, BTreeMap::new()).await?;
-            objects.extend(sights.seen.values().map(|seen| (*seen.value).clone()));
+            objects.extend(sights.seen.into_values());
         }
-        objects.extend(sights.seen.values().map(|seen| (*seen.value).clone()));
-        Ok(objects)
+        objects.extend(sights.seen.values().cloned());
+        Ok(parsed(&objects))
     }
 
     /// How what was made is by now.
@@ -218,7 +221,8 @@ impl Workshop {
         // From here on nothing is asked: what is news is told.
         for (n, seen) in &sights.seen {
             let made = &record.objects[*n];
-            if made.fields.is_some() && seen.fields != made.fields && self.is_news(made, seen.fields.as_deref()) {
+            let is_changed = seen.is_whole && made.fields.is_some() && seen.fields != made.fields;
+            if is_changed && self.is_news(made, seen.fields.as_deref()) {
                 observed.changed.push(format!("{} was changed by somebody; it is left so", made.told()));
             }
         }
@@ -228,6 +232,18 @@ impl Workshop {
         }
         Some(observed)
     }
+}
+
+/// The objects of an environment as values: as many as an environment may weigh, in order.
+fn parsed(objects: &[Seen]) -> Vec<Value> {
+    let mut left = MAX_ENVIRONMENT;
+    let fit = objects.iter().take_while(|seen| {
+        let weight = seen.weight();
+        let fits = weight <= left;
+        left = left.saturating_sub(weight);
+        fits
+    });
+    fit.map(Seen::value).collect()
 }
 
 /// A finding with what the objects say: why an environment is not ready is seldom in the question.

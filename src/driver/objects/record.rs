@@ -2,9 +2,7 @@
 
 use super::{accounts::Account, kinds::Kind, sites::LeaseKind};
 use crate::{api::Resource, driver::Work};
-use kube::api::DynamicObject;
 use serde::{Deserialize, Serialize};
-use std::hash::Hasher as _;
 
 /// The objects of a resource, or of a lease.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -112,16 +110,6 @@ impl Record {
     }
 }
 
-/// What of an object was set by us, in short. The API server keeps account of it: whoever changes a field takes it over.
-pub fn fields(object: &DynamicObject) -> Option<String> {
-    let managed = object.metadata.managed_fields.as_ref()?;
-    let mut ours = managed.iter().filter(|entry| entry.manager.as_deref() == Some(super::NAME_AS_MANAGER));
-    let entry = ours.find(|entry| entry.subresource.is_none())?;
-    let mut hasher = fnv::FnvHasher::default();
-    hasher.write(serde_json::to_string(&entry.fields_v1).unwrap_or_default().as_bytes());
-    Some(format!("{:016x}", hasher.finish()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,21 +181,6 @@ mod tests {
         // What is not understood is no reason to take anything for gone.
         assert!(Record::of(&work(Some(json!({"objects": "some"})), None)).is_err());
         assert!(Record::of(&work(Some(json!({"objects": [{"name": "a"}]})), None)).is_err());
-    }
-
-    #[test]
-    fn what_of_an_object_was_set_here_differs_once_somebody_has_changed_it() {
-        let object = |managed: Value| -> DynamicObject {
-            let metadata = json!({"name": "a", "managedFields": managed});
-            serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})).unwrap()
-        };
-        let by =
-            |manager: &str, fields: Value| json!([{"manager": manager, "operation": "Update", "fieldsV1": fields}]);
-        let label = json!({"f:metadata": {"f:labels": {"f:drydock.dev/owner": {}}}});
-        let ours = |fields: Value| super::fields(&object(by("drydock", fields)));
-        assert_eq!(ours(label.clone()), ours(label.clone()));
-        assert_ne!(ours(label.clone()), ours(json!({})), "somebody has taken it over");
-        assert_eq!(super::fields(&object(by("kubectl", label))), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     record::{Made, Record},
     refused,
     sites::{LeaseKind, Site},
+    snapshot::Snapshot,
 };
 use crate::{
     api::{
@@ -19,12 +20,12 @@ use crate::{
 };
 use kube::{
     Api, Client,
-    api::{DynamicObject, ListParams, Preconditions},
+    api::{ListParams, Preconditions},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
 /// What is swept is listed in pages of this size: whoever may write in a namespace can have any number of objects there.
-const PAGE: u32 = 100;
+const PAGE: u32 = 25;
 
 /// What was asked of the API server just before a crash may still arrive: where it is not on record whether an object was
 /// made, it is looked for once more after so long.
@@ -230,9 +231,9 @@ impl Workshop {
     /// A record of an earlier version does not say where its leases get objects: everywhere, as far as the account may look, or in
     /// all namespaces that are known of it.
     async fn known_places(&self, sweep: &Sweep, known: &Known, record: &Record) -> Vec<Option<String>> {
-        let all: Api<DynamicObject> = Api::all_with(sweep.client.clone(), &known.resource);
+        let all: Api<Snapshot> = Api::all_with(sweep.client.clone(), &known.resource);
         let one = ListParams::default().labels(&sweep.selector).limit(1);
-        if !in_time(all.list_metadata(&one)).await.is_err_and(|error| super::is_forbidden(&error)) {
+        if !in_time(list_metadata(&all, &one)).await.is_err_and(|error| super::is_forbidden(&error)) {
             return vec![None];
         }
         let named = |made: &Made| match made.kind.kind.as_str() {
@@ -255,14 +256,14 @@ impl Workshop {
         namespace: Option<&str>,
         work: &Work,
     ) -> Result<usize, Answer> {
-        let there: Api<DynamicObject> = match namespace {
+        let there: Api<Snapshot> = match namespace {
             Some(namespace) => Api::namespaced_with(sweep.client.clone(), namespace, &known.resource),
             None => Api::all_with(sweep.client.clone(), &known.resource),
         };
         let (mut ours, mut unproved) = (0, 0);
         let mut page = ListParams::default().labels(&sweep.selector).limit(PAGE);
         loop {
-            let found = match in_time(there.list_metadata(&page)).await {
+            let found = match in_time(list_metadata(&there, &page)).await {
                 Ok(found) => found,
                 // What the leases of a resource had was removed by their own records, or this was done for each of them: only what
                 // came late would be found, and an account need not be able to list.
@@ -337,6 +338,16 @@ impl Workshop {
     }
 }
 
+/// Lists the metadata of objects; of it, only what counts here is kept. [`Api::list_metadata`] keeps all, managed fields too.
+pub(super) async fn list_metadata(
+    api: &Api<Snapshot>,
+    page: &ListParams,
+) -> Result<kube::api::ObjectList<Snapshot>, kube::Error> {
+    let request =
+        kube::core::Request::new(api.resource_url()).list_metadata(page).map_err(kube::Error::BuildRequest)?;
+    api.clone().into_client().request(request).await
+}
+
 /// What is swept, and how.
 struct Sweep {
     kind: StepKind,
@@ -365,13 +376,13 @@ impl Sweep {
 
 /// Deletes an object, if it is the one that was made, and says whether it is gone.
 async fn remove_one(
-    api: &Api<DynamicObject>,
+    api: &Api<Snapshot>,
     known: &Known,
     made: &Made,
     key: &EffectKey,
     proofs: &Proofs,
 ) -> Result<Removal, kube::Error> {
-    let is_of = |found: &DynamicObject| proofs.is_of(&found.metadata, &made.kind, key);
+    let is_of = |found: &Snapshot| proofs.is_of(&found.metadata, &made.kind, key);
     let uid = match &made.uid {
         Some(uid) => uid.clone(),
         // It is not on record whether it was made: one of this name is ours only where that is proved.
@@ -393,7 +404,7 @@ async fn remove_one(
 }
 
 /// Asks for the deletion of this object, and of no namesake.
-pub(super) async fn delete(api: &Api<DynamicObject>, known: &Known, name: &str, uid: &str) -> Result<(), kube::Error> {
+pub(super) async fn delete(api: &Api<Snapshot>, known: &Known, name: &str, uid: &str) -> Result<(), kube::Error> {
     let how = known.deletion().preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
     match in_time(api.delete(name, &how)).await {
         Ok(_) => Ok(()),
@@ -405,7 +416,7 @@ pub(super) async fn delete(api: &Api<DynamicObject>, known: &Known, name: &str, 
 }
 
 /// What holds an object that is being deleted, as far as it says.
-fn why_it_remains(object: &DynamicObject) -> String {
+fn why_it_remains(object: &Snapshot) -> String {
     let finalizers = object.metadata.finalizers.as_deref().unwrap_or_default();
     let mut why = Vec::new();
     let (foreground, others): (Vec<_>, Vec<_>) =
@@ -416,7 +427,8 @@ fn why_it_remains(object: &DynamicObject) -> String {
     if !foreground.is_empty() {
         why.push("what it owns is being deleted".to_owned());
     }
-    let conditions = object.data.pointer("/status/conditions").and_then(|c| c.as_array());
+    let status = object.status();
+    let conditions = status.as_ref().and_then(|status| status.get("conditions")?.as_array());
     for condition in conditions.into_iter().flatten() {
         let text = |field: &str| condition.get(field).and_then(|v| v.as_str()).unwrap_or_default();
         // Of a namespace: what is left in it, and what does not answer.
