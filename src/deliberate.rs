@@ -25,6 +25,8 @@ macro_rules! bugs {
 }
 
 bugs! {
+    /// A resource is granted past a lease that needs its room, however often.
+    GrantsPastTheFirst,
     /// L1: nothing waits for the finalizer.
     NoFinalizer,
     /// L1, for resources: they are made without the finalizer, and nothing waits for it.

@@ -4,6 +4,7 @@ use super::{
     common::{Condition, LocalSecretRef, Selector},
     schema,
     time::{Duration, MicroTime},
+    word::{Word, known_words},
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -92,7 +93,7 @@ pub struct AllowedNamespaces {
 }
 
 /// Where leases may come from.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum From {
     /// The Blueprint's own namespace.
     #[default]
@@ -101,7 +102,12 @@ pub enum From {
     All,
     /// The namespaces that the selector matches.
     Selector,
+    /// Another version's: as `Same`, the narrowest.
+    #[serde(untagged)]
+    Unknown(Word),
 }
+
+known_words!(From: Same, All, Selector);
 
 /// How many resources there may be, and how many leases on them.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
@@ -155,14 +161,19 @@ impl Default for Limits {
 }
 
 /// Which of several resources with room a lease gets.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
     /// The fullest.
     #[default]
     Pack,
     /// The emptiest.
     Spread,
+    /// Another version's: any of them.
+    #[serde(untagged)]
+    Unknown(Word),
 }
+
+known_words!(Placement: Pack, Spread);
 
 /// What holds for the leases of a Blueprint.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
@@ -201,14 +212,19 @@ pub struct LeasePolicy {
 }
 
 /// What becomes of a resource when its lease has ended.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recycle {
     /// It serves the next lease.
     #[default]
     Reuse,
     /// It is torn down; the next lease gets a new one.
     Destroy,
+    /// Another version's: as `Destroy`, which isolates most.
+    #[serde(untagged)]
+    Unknown(Word),
 }
+
+known_words!(Recycle: Reuse, Destroy);
 
 /// What holds for the resources of a Blueprint.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
@@ -222,7 +238,8 @@ pub struct ResourcePolicy {
     #[serde(default, rename = "idleTTL", skip_serializing_if = "Option::is_none")]
     pub idle_ttl: Option<Duration>,
     /// How long a resource must be unused before `Reclaim` takes it: a command of yours, or of the controller, where the pool
-    /// is full, a lease waits, and the resource fits nobody who does. Default: 3m.
+    /// is full, a lease waits, and the resource fits nobody who does. Where it fits only leases behind one that needs its
+    /// room, it goes as soon as nobody holds it: at once for a higher priority, else after 8 of them. Default: 3m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reclaim_after: Option<Duration>,
     /// How long a build may take. Default: 15m.

@@ -5,10 +5,11 @@
 use super::{
     schema,
     time::{Duration, MicroTime},
+    word::{Word, known_words},
 };
 use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How many commands `spec.commands` may hold (a CEL rule, with a remedy in its message).
 pub const QUEUE_LIMIT: usize = 64;
@@ -61,7 +62,7 @@ pub struct Command {
 
 // Its outcomes by phase are in api.md, section 2.
 /// What a command asks for.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandType {
     /// End it: what was built is torn down.
     Release,
@@ -71,7 +72,12 @@ pub enum CommandType {
     Reclaim,
     /// Write off a teardown that can never finish. Needs the verb `forget`.
     Forget,
+    /// Another version's. It is refused.
+    #[serde(untagged)]
+    Unknown(Word),
 }
+
+known_words!(CommandType: Release, Expires, Reclaim, Forget);
 
 /// One entry of the ledger `status.commands`: a command was consumed, and this came of it. It is final.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
@@ -100,7 +106,7 @@ pub struct LedgerEntry {
 }
 
 /// What came of a command.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Done.
     Applied,
@@ -108,4 +114,18 @@ pub enum Outcome {
     Refused,
     /// It was so already.
     Ignored,
+    /// Another version's.
+    #[serde(untagged)]
+    Unknown(Word),
+}
+
+known_words!(Outcome: Applied, Refused, Ignored);
+
+impl fmt::Display for CommandType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(word) => f.write_str(word.as_str()),
+            known => write!(f, "{known:?}"),
+        }
+    }
 }

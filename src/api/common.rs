@@ -1,6 +1,10 @@
 //! Values that more than one of the kinds has.
 
-use super::{schema, time::MicroTime};
+use super::{
+    schema,
+    time::MicroTime,
+    word::{Word, known_words},
+};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,7 +72,7 @@ pub struct Interface {
 pub struct Deadline {
     // The clocks of api.md, section 3.
     /// Which clock this is. Of a Lease: `Queue`, `Activation`, `Lifetime`, `Hold`, `Finished`; of a Resource: `Build`, `Age`,
-    /// `Idle`; of both: `Teardown`, and `Asking`, when a deadline that was declined is asked about again. (`Heartbeat` is
+    /// `Idle`; of both: `Teardown`, and `Asking`: a deadline was declined, and is asked about again at this time and ever more seldom after it. (`Heartbeat` is
     /// counted by each controller for itself, and never told here.)
     pub name: DeadlineName,
     /// The instant; nothing happens before it.
@@ -84,7 +88,7 @@ pub struct Deadline {
 }
 
 /// The clocks of api.md, section 3.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeadlineName {
     /// Lease: the wait for a resource.
     Queue,
@@ -108,7 +112,12 @@ pub enum DeadlineName {
     Teardown,
     /// Both: a deadline that was declined is asked again.
     Asking,
+    /// Another version's.
+    #[serde(untagged)]
+    Unknown(Word),
 }
+
+known_words!(DeadlineName: Queue, Activation, Lifetime, Heartbeat, Hold, Finished, Build, Age, Idle, Teardown, Asking);
 
 /// The last applied `Expires`, or edit of `spec.expiresAt`: it replaces `ttl` and `expiresAt` as a whole until the next.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +186,7 @@ pub struct Requirement {
 }
 
 /// How a requirement compares.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operator {
     /// The key is there with one of the values.
     In,
@@ -187,7 +196,12 @@ pub enum Operator {
     Exists,
     /// The key is absent.
     DoesNotExist,
+    /// Another version's. It matches nothing.
+    #[serde(untagged)]
+    Unknown(Word),
 }
+
+known_words!(Operator: In, NotIn, Exists, DoesNotExist);
 
 impl Selector {
     /// Whether these labels satisfy the selector; an empty selector takes all.
@@ -205,6 +219,7 @@ impl Requirement {
             Operator::NotIn => value.is_none_or(|v| !self.values.contains(v)),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
+            Operator::Unknown(_) => false,
         }
     }
 }

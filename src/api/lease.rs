@@ -5,6 +5,7 @@ use super::{
     common::{Condition, Deadline, Failure, Interface, Selector, Wish},
     schema,
     time::{Duration, MicroTime},
+    word::Recorded,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -222,7 +223,8 @@ pub struct LeaseStatus {
     /// ready for it. `Active`: it is held. `Released`, `Broken`: it is over, and what it left is being torn down.
     /// `Destroyed`: all of it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<LeasePhase>,
+    #[schemars(with = "Option<LeasePhase>")]
+    pub phase: Option<Recorded<LeasePhase>>,
     /// `Acquired`, `Ready`, `Released`, `TornDown`, and `Settled`, which is True when there is nothing more to wait for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
@@ -305,10 +307,25 @@ pub(super) fn is_zero(n: &i64) -> bool {
     *n == 0
 }
 
+impl LeaseStatus {
+    /// Where the lease is in its life. A phase of another version is read as the one that the times speak of.
+    pub fn phase(&self) -> LeasePhase {
+        match self.phase {
+            Some(Recorded::Known(phase)) => phase,
+            None => LeasePhase::Pending,
+            Some(Recorded::Unknown(_)) if self.destroyed_at.is_some() => LeasePhase::Destroyed,
+            Some(Recorded::Unknown(_)) if self.released_at.is_some() => LeasePhase::Released,
+            Some(Recorded::Unknown(_)) if self.activated_at.is_some() => LeasePhase::Active,
+            Some(Recorded::Unknown(_)) if self.acquired_at.is_some() => LeasePhase::Acquired,
+            Some(Recorded::Unknown(_)) => LeasePhase::Pending,
+        }
+    }
+}
+
 impl Lease {
     /// Where the lease is in its life; Pending before its first status.
     pub fn phase(&self) -> LeasePhase {
-        self.status.as_ref().and_then(|s| s.phase).unwrap_or_default()
+        self.status.as_ref().map_or(LeasePhase::Pending, LeaseStatus::phase)
     }
 
     /// The fence of its claims; 0 before its first status.

@@ -13,6 +13,7 @@ pub mod resource;
 mod schema;
 pub mod step;
 pub mod time;
+pub mod word;
 
 pub use answer::is_not_found;
 pub use blueprint::{Blueprint, BlueprintSpec, BlueprintStatus};

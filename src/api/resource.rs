@@ -6,6 +6,7 @@ use super::{
     lease::is_zero,
     schema,
     time::MicroTime,
+    word::Recorded,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -151,7 +152,8 @@ pub struct ResourceStatus {
     /// Where the resource is in its life. `Pending`: it is being built. `Active`: it is there, idle or leased.
     /// `Released`, `Broken`: it is over, and torn down when its leases are. `Destroyed`: all of it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<ResourcePhase>,
+    #[schemars(with = "Option<ResourcePhase>")]
+    pub phase: Option<Recorded<ResourcePhase>>,
     /// `Ready`, `Released` and `TornDown`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
@@ -220,10 +222,24 @@ pub struct ResourceStatus {
     pub commands: Vec<LedgerEntry>,
 }
 
+impl ResourceStatus {
+    /// Where the resource is in its life. A phase of another version is read as the one that the times speak of.
+    pub fn phase(&self) -> ResourcePhase {
+        match self.phase {
+            Some(Recorded::Known(phase)) => phase,
+            None => ResourcePhase::Pending,
+            Some(Recorded::Unknown(_)) if self.destroyed_at.is_some() => ResourcePhase::Destroyed,
+            Some(Recorded::Unknown(_)) if self.released_at.is_some() => ResourcePhase::Released,
+            Some(Recorded::Unknown(_)) if self.activated_at.is_some() => ResourcePhase::Active,
+            Some(Recorded::Unknown(_)) => ResourcePhase::Pending,
+        }
+    }
+}
+
 impl Resource {
     /// Where the resource is in its life; Pending before its first status.
     pub fn phase(&self) -> ResourcePhase {
-        self.status.as_ref().and_then(|s| s.phase).unwrap_or_default()
+        self.status.as_ref().map_or(ResourcePhase::Pending, ResourceStatus::phase)
     }
 
     /// Who holds it.

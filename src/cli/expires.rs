@@ -6,6 +6,7 @@ use super::{
     id,
     kind::{Kind, Named},
     send::{Patience, Target, send},
+    sketch::Sketch,
     until,
 };
 use crate::api::{Command, CommandType, Duration, Lease, MicroTime, Resource};
@@ -58,8 +59,8 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let targets = vec![Target { name: args.target.name, uid: None }];
     let patience = Patience::outcome(args.timeout);
     match args.target.kind {
-        Kind::Lease => send(&cluster.api::<Lease>(), targets, &command, patience).await,
-        Kind::Resource => send(&cluster.api::<Resource>(), targets, &command, patience).await,
+        Kind::Lease => send(&cluster.api::<Sketch<Lease>>(), targets, &command, patience).await,
+        Kind::Resource => send(&cluster.api::<Sketch<Resource>>(), targets, &command, patience).await,
     }
 }
 

@@ -21,6 +21,7 @@ mod queued;
 mod release;
 mod selector;
 mod send;
+mod sketch;
 mod story;
 mod together;
 mod tolerance;

@@ -7,8 +7,9 @@ use super::{
     id, print,
     queued::Queued,
     send::{Patience, Target, send},
+    sketch::Sketch,
 };
-use crate::api::{Command, CommandType, Duration};
+use crate::api::{Command, CommandType, Duration, readable::Assemble};
 use kube::{Api, api::ListParams};
 use std::io::{self, IsTerminal as _};
 
@@ -50,7 +51,7 @@ impl Options {
 }
 
 /// Appends a `Release` to each of `names`, or to all.
-pub(super) async fn release<K: Queued>(
+pub(super) async fn release<K: Queued + Assemble>(
     connection: &Connection,
     names: Vec<String>,
     hold: Option<Duration>,
@@ -68,7 +69,7 @@ pub(super) async fn release<K: Queued>(
         never: None,
     };
     let cluster = connection.open().await?;
-    let api = cluster.api::<K>();
+    let api = cluster.api::<Sketch<K>>();
     let targets = if options.all { unreleased(&api).await? } else { named(names) };
     if targets.is_empty() {
         print::tell(&format!("no {} to release in namespace {}", K::WORD, cluster.namespace));

@@ -219,6 +219,7 @@ fn words(entry: &LedgerEntry) -> String {
         Outcome::Applied => "Applied",
         Outcome::Refused => "Refused",
         Outcome::Ignored => "Ignored",
+        Outcome::Unknown(word) => word.as_str(),
     };
     if entry.message.is_empty() { outcome.to_owned() } else { format!("{outcome}: {}", entry.message) }
 }

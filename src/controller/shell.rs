@@ -64,6 +64,8 @@ pub struct Shell {
     pub namespaces: Vec<String>,
     /// Blueprints whose `expiry.unless` was too slow.
     pub too_slow: passes::expiry::TooSlow,
+    /// Deadlines that were declined lately.
+    pub declined: passes::expiry::Declined,
     /// When each Blueprint's counts were last written.
     pub counted: Mutex<BTreeMap<super::key::ObjectKey, MicroTime>>,
     work: Mutex<Work>,
@@ -142,6 +144,7 @@ impl Shell {
             metrics,
             namespaces,
             too_slow: Mutex::default(),
+            declined: Mutex::default(),
             counted: Mutex::default(),
             work: Mutex::default(),
             deadlines: Mutex::default(),
@@ -196,6 +199,7 @@ impl Shell {
         self.end_back_offs(&news);
         for uid in lost {
             self.drivers.is_over(&uid);
+            super::lock(&self.declined).remove(&uid);
         }
         for (is_asked, key) in dirty {
             self.trigger(key, is_asked);

@@ -5,13 +5,13 @@ use super::{commands, deadline};
 use crate::api::{Deadline, DeadlineName, Duration, MicroTime, step::Verdict};
 
 /// The default of `expiry.retryAfter`.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
+pub const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Nobody is asked more often, whatever `expiry.retryAfter` says: each answer is written.
-const SHORTEST: Duration = Duration::from_secs(1);
+/// Nobody is asked more often, whatever `expiry.retryAfter` says.
+pub const SHORTEST: Duration = Duration::from_secs(1);
 
 /// After each decline it is waited as long again as the deadline has been overdue, up to so many times `expiry.retryAfter`, and not
-/// longer than an hour beyond it: each answer is written.
+/// longer than an hour beyond it.
 const LONGEST: i32 = 10;
 const LONGEST_MORE: Duration = Duration::from_secs(3600);
 
@@ -35,8 +35,14 @@ pub enum Question {
 pub enum Course {
     /// It is kept.
     Expire,
-    /// It was declined; it is asked again when this comes.
-    Wait(Deadline),
+    /// It was declined, as this says. It is told once: what is declined again for the same reason stays on record as it is, and only
+    /// when it is asked next moves.
+    Wait {
+        /// What is on record of it.
+        told: Deadline,
+        /// When it is asked again.
+        until: MicroTime,
+    },
     /// The question is to be asked first.
     Ask,
 }
@@ -67,28 +73,38 @@ pub fn course(
     let retry_after = retry_after.unwrap_or(RETRY_AFTER).max(SHORTEST);
     let in_limit = |at: MicroTime| limit.map_or(at, |limit| at.min(limit));
     // Whoever was asked before it came was asked about another.
-    let is_of_it = |asking: &&Deadline| asking.at > now && asking.at >= in_limit(since.after(retry_after));
-    let asked = deadline::find(recorded, DeadlineName::Asking).filter(is_of_it).filter(|_| !is_new);
-    match (question, asked) {
+    let is_of_it = |asking: &&Deadline| !is_new && asking.at >= in_limit(since.after(retry_after));
+    let told = deadline::find(recorded, DeadlineName::Asking).filter(is_of_it);
+    match (question, told) {
         (Question::Nobody, _) | (Question::Answered(Verdict::Expire), _) => Course::Expire,
-        (_, Some(asking)) => Course::Wait(Deadline { at: in_limit(asking.at), ..asking.clone() }),
-        (Question::Open, None) => Course::Ask,
-        (Question::Answered(Verdict::Decline(why)), None) => {
+        (_, Some(told)) if told.at > now => {
+            let at = in_limit(told.at);
+            Course::Wait { told: Deadline { at, ..told.clone() }, until: at }
+        }
+        (Question::Open, _) => Course::Ask,
+        (Question::Answered(Verdict::Decline(why)), told) => {
+            let until = in_limit(asked_again(retry_after, since, now));
             let why = commands::shorten(why.clone(), MESSAGE);
-            let is_first = is_new || deadline::find(recorded, DeadlineName::Asking).is_none();
-            let wait = if is_first { retry_after } else { backed_off(retry_after, since, now) };
-            let at = in_limit(now.after(wait));
-            Course::Wait(deadline::entry(DeadlineName::Asking, at, "ExpiryDeclined", why))
+            let told = told.filter(|told| told.message == why).cloned();
+            let told = told.unwrap_or_else(|| deadline::entry(DeadlineName::Asking, until, "ExpiryDeclined", why));
+            Course::Wait { told, until }
         }
     }
 }
 
-/// How long it is waited after a decline: doubling from `retry_after`, without a record of how often it was asked.
-fn backed_off(retry_after: Duration, since: MicroTime, now: MicroTime) -> Duration {
-    let overdue = now.timestamp().duration_since(since.timestamp());
+/// When what was declined now is asked about again: at times that double from `retry_after`, and that nothing on record is needed
+/// for. A deadline that is overdue for long when it is asked about first has its next time a `retry_after` later at the soonest.
+fn asked_again(retry_after: Duration, since: MicroTime, now: MicroTime) -> MicroTime {
     let most = (retry_after.signed() * LONGEST).min(retry_after.signed() + LONGEST_MORE.signed());
-    let wait = overdue.min(most).max(retry_after.signed());
-    Duration::from_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+    let overdue = now.timestamp().duration_since(since.timestamp());
+    let mut next = retry_after.signed();
+    while next <= overdue {
+        let step = next.min(most);
+        // From where each step is the longest the rest is counted, not gone through.
+        let steps = if step == most { (overdue - next).as_millis() / step.as_millis() } else { 0 };
+        next += step * i32::try_from(steps + 1).unwrap_or(i32::MAX);
+    }
+    since.after(Duration::from_millis(i64::try_from(next.as_millis()).unwrap_or(i64::MAX)))
 }
 
 #[cfg(test)]
@@ -119,16 +135,17 @@ mod tests {
 
     #[test]
     fn what_is_done_about_a_deadline_that_has_come() {
-        let wait = |seconds| Course::Wait(asking(seconds).unwrap());
+        let wait = |seconds| Course::Wait { told: asking(seconds).unwrap(), until: at(seconds) };
+        let still = |told, until| Course::Wait { told: asking(told).unwrap(), until: at(until) };
         let open = Question::Open;
         for (name, question, recorded, retry_after, limit, expected) in [
             ("nobody has a say", Question::Nobody, None, None, None, Course::Expire),
             ("nobody was asked", open.clone(), None, None, None, Course::Ask),
             ("nobody objects", Question::Answered(Verdict::Expire), None, None, None, Course::Expire),
-            ("declined, for a minute by default", declined(), None, None, None, wait(160)),
-            ("declined", declined(), None, Some(5), None, wait(105)),
-            ("declined again", declined(), asking(95), Some(5), None, wait(110)),
-            ("declined, but not asked all the time", declined(), None, Some(0), None, wait(101)),
+            ("declined, for a minute by default", declined(), None, None, None, wait(150)),
+            ("declined", declined(), None, Some(5), None, wait(110)),
+            ("declined again, which is not told again", declined(), asking(95), Some(5), None, still(95, 110)),
+            ("declined, but not asked all the time", declined(), None, Some(0), None, wait(106)),
             ("asked again in time", open.clone(), asking(155), None, None, wait(155)),
             ("its time has come", open.clone(), asking(100), Some(5), None, Course::Ask),
             ("nobody has a say any more", Question::Nobody, asking(155), None, None, Course::Expire),
@@ -148,10 +165,11 @@ mod tests {
     fn an_end_that_is_new_is_asked_about_anew() {
         let new = Overdue { since: at(1), is_new: true, ..OVERDUE(None) };
         assert_eq!(course_of(&Question::Open, asking(155), None, new), Course::Ask);
-        assert_eq!(course_of(&declined(), asking(155), None, new), Course::Wait(asking(160).unwrap()));
+        let told = Course::Wait { told: asking(121).unwrap(), until: at(121) };
+        assert_eq!(course_of(&declined(), asking(155), None, new), told);
     }
 
-    /// Each decline is written: so an end that is always declined is asked about ever more seldom, within a bound.
+    /// An end that is always declined is asked about ever more seldom, within a bound; and it is told once.
     #[test]
     fn who_always_declines_is_asked_more_and_more_seldom() {
         let waits = |retry_after: i64, asks: usize| -> Vec<i64> {
@@ -159,14 +177,14 @@ mod tests {
             let (mut now, mut recorded) = (0, None);
             let mut waits = Vec::new();
             for _ in 0..asks {
-                let recorded_now: Vec<_> = recorded.into_iter().collect();
+                let on_record: Vec<_> = recorded.clone().into_iter().collect();
                 let retry_after = Some(Duration::from_secs(retry_after));
-                let Course::Wait(asking) = course(&declined(), &recorded_now, retry_after, overdue, at(now)) else {
-                    panic!()
-                };
-                let next = asking.at.timestamp().duration_since(at(0).timestamp()).as_secs();
+                let course = course(&declined(), &on_record, retry_after, overdue, at(now));
+                let Course::Wait { told, until } = course else { panic!() };
+                assert!(recorded.is_none_or(|recorded| recorded == told));
+                let next = until.timestamp().duration_since(at(0).timestamp()).as_secs();
                 waits.push(next - now);
-                (now, recorded) = (next, Some(asking));
+                (now, recorded) = (next, Some(told));
             }
             waits
         };
@@ -179,10 +197,11 @@ mod tests {
     #[test]
     fn what_was_declined_rests_until_it_is_asked_again() {
         for (retry_after, limit) in [(None, None), (Some(3600), None), (None, Some(101)), (Some(1), Some(500))] {
-            let Course::Wait(asking) = course_of(&declined(), None, retry_after, OVERDUE(limit)) else { panic!() };
+            let first = course_of(&declined(), None, retry_after, OVERDUE(limit));
+            let Course::Wait { told, .. } = &first else { panic!() };
             for question in [Question::Open, declined()] {
-                let course = course_of(&question, Some(asking.clone()), retry_after, OVERDUE(limit));
-                assert_eq!(course, Course::Wait(asking.clone()), "{retry_after:?} {limit:?}");
+                let course = course_of(&question, Some(told.clone()), retry_after, OVERDUE(limit));
+                assert_eq!(course, first, "{retry_after:?} {limit:?}");
             }
         }
     }
@@ -190,7 +209,7 @@ mod tests {
     #[test]
     fn a_long_reason_fits_into_a_status() {
         let long = Question::Answered(Verdict::Decline("ä".repeat(5000)));
-        let Course::Wait(asking) = course_of(&long, None, None, OVERDUE(None)) else { panic!() };
-        assert_eq!(asking.message.chars().count(), MESSAGE);
+        let Course::Wait { told, .. } = course_of(&long, None, None, OVERDUE(None)) else { panic!() };
+        assert_eq!(told.message.chars().count(), MESSAGE);
     }
 }

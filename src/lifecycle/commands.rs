@@ -3,6 +3,7 @@
 use crate::api::{
     Command, CommandType, LedgerEntry, MicroTime, Outcome,
     command::{self, LEDGER_LIMIT},
+    word::Word,
 };
 
 /// What a command comes to: an outcome and why.
@@ -28,6 +29,11 @@ pub fn refused(message: impl Into<String>) -> Verdict {
 /// The verdict `Ignored`.
 pub fn ignored(message: impl Into<String>) -> Verdict {
     (Outcome::Ignored, message.into())
+}
+
+/// The verdict on a command of a type that this version does not know.
+pub fn unknown(type_: Word) -> Verdict {
+    refused(format!("this version of the controller does not know {}; upgrade it, and append again", type_.as_str()))
 }
 
 /// The commands of the version that was read which the ledger does not have, in list order (protocol.md, Q1).

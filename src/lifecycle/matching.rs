@@ -75,7 +75,7 @@ pub enum Admission {
 /// Whether the Blueprint's side agrees. `labels` are those of the lease's namespace, where they can be read.
 pub fn admission(blueprint: &Blueprint, lease_namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Admission {
     let admitted = match blueprint.spec.allowed_namespaces.from {
-        From::Same => blueprint.metadata.namespace.as_deref() == Some(lease_namespace),
+        From::Same | From::Unknown(_) => blueprint.metadata.namespace.as_deref() == Some(lease_namespace),
         From::All => true,
         From::Selector => {
             let Some(labels) = labels else { return Admission::Unreadable };
@@ -209,6 +209,8 @@ pub enum Shortage<'a> {
     Lost(&'a str),
     /// This name is that of a Resource of another Blueprint, and nothing else is free.
     NameTaken(&'a str),
+    /// This one is to make room for a lease ahead in the queue that it does not fit, and nothing else is free.
+    MakesWay(&'a str),
 }
 
 impl Shortage<'_> {
@@ -229,6 +231,7 @@ impl Shortage<'_> {
                 format!("waits for a teardown on {name}, {rest}{}", waits_for.unwrap_or_default())
             }
             Self::Lost(name) => format!("cannot give {name}, of which something is lost, {rest}"),
+            Self::MakesWay(name) => format!("keeps {name} back for a lease ahead that needs its room, {rest}"),
             Self::NameTaken(name) => {
                 format!("cannot build {name}, for a Resource of another Blueprint has that name, {rest}")
             }

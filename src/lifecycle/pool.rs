@@ -57,8 +57,15 @@ const RECLAIM_ID: &str = "reclaim-";
 /// time already (one of a user says nothing of clocks), whoever consumed it has a clock that is behind ours by as much as it refused it too early; so it is asked again
 /// when that clock, too, has come there.
 pub fn reclaimable_at(resource: &Resource, after: Duration) -> MicroTime {
+    let at = idle_since(resource).after(after);
+    let Some(refused) = refused_reclaim(resource).filter(|refused| *refused < at) else { return at };
+    let behind = at.timestamp().duration_since(refused.timestamp()).as_secs().saturating_add(1);
+    at.after(Duration::from_secs(behind)).after(RECLAIM_MARGIN)
+}
+
+/// When a `Reclaim` of a controller was refused last, since nobody holds the resource.
+pub fn refused_reclaim(resource: &Resource) -> Option<MicroTime> {
     let since = idle_since(resource);
-    let at = since.after(after);
     let ledger = resource.status.as_ref().map(|s| s.commands.as_slice()).unwrap_or_default();
     let refused = ledger.iter().filter(|entry| {
         entry.type_ == CommandType::Reclaim
@@ -66,9 +73,7 @@ pub fn reclaimable_at(resource: &Resource, after: Duration) -> MicroTime {
             && entry.outcome == Outcome::Refused
             && entry.observed_at >= since
     });
-    let Some(refused) = refused.map(|entry| entry.observed_at).max().filter(|refused| *refused < at) else { return at };
-    let behind = at.timestamp().duration_since(refused.timestamp()).as_secs().saturating_add(1);
-    at.after(Duration::from_secs(behind)).after(RECLAIM_MARGIN)
+    refused.map(|entry| entry.observed_at).max()
 }
 
 /// Whether a resource is going, and its slot will be vacant: it is over, and its teardown does not fail; or nobody holds it,
@@ -286,7 +291,7 @@ mod tests {
 
     fn in_phase(phase: ResourcePhase) -> Resource {
         let mut resource = resource("");
-        resource.status = Some(ResourceStatus { phase: Some(phase), ..ResourceStatus::default() });
+        resource.status = Some(ResourceStatus { phase: Some(phase.into()), ..ResourceStatus::default() });
         resource
     }
 
@@ -459,7 +464,7 @@ mod tests {
         ] {
             let mut lease = lease("l", "");
             let status = lease.status.get_or_insert_default();
-            (status.phase, status.attempt) = (Some(phase), attempt);
+            (status.phase, status.attempt) = (Some(phase.into()), attempt);
             status.resource_ref =
                 bound_to.map(|uid| ResourceRef { namespace: "pools".into(), name: "ci--h1".into(), uid: uid.into() });
             assert_eq!(has_ended(&claim(2), &lease, "r"), expected, "{phase:?} {attempt} {bound_to:?}");

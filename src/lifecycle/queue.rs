@@ -14,6 +14,13 @@ pub struct Place {
     uid: String,
 }
 
+impl Place {
+    /// Whether it has a higher priority, where both are in one queue.
+    pub fn outranks(&self, other: &Self) -> bool {
+        self.priority < other.priority
+    }
+}
+
 /// The place of a lease in the queue of a Blueprint with this policy.
 pub fn place(lease: &Lease, policy: &LeasePolicy) -> Place {
     Place {
@@ -124,8 +131,8 @@ mod tests {
         let changes: [(&str, &str, Change, bool); 15] = [
             ("a new one", "", |_| {}, waits_still),
             ("deleted", "", |lease| delete(&mut lease.metadata), not),
-            ("bound", "", |lease| lease.status.get_or_insert_default().phase = Some(LeasePhase::Acquired), not),
-            ("over", "", |lease| lease.status.get_or_insert_default().phase = Some(LeasePhase::Destroyed), not),
+            ("bound", "", |lease| lease.status.get_or_insert_default().phase = Some(LeasePhase::Acquired.into()), not),
+            ("over", "", |lease| lease.status.get_or_insert_default().phase = Some(LeasePhase::Destroyed.into()), not),
             ("a Release is queued", "", |lease| lease.spec.commands.push(command("c", "Release")), not),
             (
                 "an Expires is queued",

@@ -177,6 +177,7 @@ fn room(now: &Now, lease: &Lease, blueprint: &Blueprint, wall: MicroTime) -> Opt
             && !used_up
             && !lost
             && resource.slot().is_some_and(enabled)
+            && !drains_for_another(now, resource, lease, blueprint, wall)
             // One that drains because its entry was changed.
             && (!hosts || claims == 0)
     });
@@ -185,6 +186,18 @@ fn room(now: &Now, lease: &Lease, blueprint: &Blueprint, wall: MicroTime) -> Opt
     }
     let fits = |slot: &Place| lease.spec.selector.as_ref().is_none_or(|s| s.matches(&slot.attributes));
     vacant(now, blueprint, fits).map(|slot| format!("in the vacant slot {slot}"))
+}
+
+/// What somebody still holds is granted to nobody else where a lease ahead needs its room.
+fn drains_for_another(now: &Now, resource: &Resource, lease: &Lease, blueprint: &Blueprint, wall: MicroTime) -> bool {
+    let is_ahead = |other: &Arc<Lease>| {
+        queue::waits(other, wall)
+            && candidates(now, other).any(|b| b.metadata.uid == blueprint.metadata.uid)
+            && admits(now, other, blueprint)
+            && place(other, &blueprint.spec.lease) < place(lease, &blueprint.spec.lease)
+            && !matching::fits(&other.spec, resource, &blueprint.spec.resource, wall)
+    };
+    !resource.claims().is_empty() && now.leases.values().any(is_ahead)
 }
 
 /// An idle resource that is of no use to anybody who waits, in a pool that is full: long enough unused by now.

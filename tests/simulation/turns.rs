@@ -2,7 +2,7 @@
 //! differ in nothing but that.
 
 use crate::{
-    journal::Kind::{Blueprint, Resource},
+    journal::Kind::{Blueprint, Lease, Resource},
     server::request::Verb,
     stage::{InVain, Stage, webhook},
 };
@@ -77,6 +77,28 @@ pub fn reclaimed_in_turn(stage: &Stage) -> Played<'_> {
         stage.a_while(REST).await;
         stage.make_lease_of("c", "large");
         stage.until_served("c").await?;
+        stage.a_while(REST).await;
+        Ok(())
+    }
+    .boxed()
+}
+
+/// Precedence: the resource fits those who come later, one after the other, and not the one who waits in front.
+pub fn passed_over(stage: &Stage) -> Played<'_> {
+    async {
+        let limits = json!({"maxResources": 1, "leasesPerResource": 1});
+        let policy = json!({"parameters": ["size"], "reclaimAfter": "2m"});
+        let small = json!({"resourceType": "host", "parameters": {"size": "small"}, "ttl": "10s"});
+        stage.make_blueprint("pool", limits, policy, webhook());
+        stage.be_fair();
+        stage.people.create(Lease, "team", "small", small.clone());
+        stage.until_served("small").await?;
+        stage.make_lease_of("large", "large");
+        stage.a_while(Duration::from_secs(2)).await;
+        for n in 0..30 {
+            stage.people.create(Lease, "team", &format!("small-{n}"), small.clone());
+        }
+        stage.until_served("large").await?;
         stage.a_while(REST).await;
         Ok(())
     }

@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use crate::support::{ControllerProcess, History, Identity, Sandbox, Seen, sandbox::PATIENCE};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde_json::{Value, json};
 use std::{
@@ -210,6 +210,18 @@ pub async fn ended_at(sandbox: &Sandbox<'_>, uid: &str, deadline: Timestamp) -> 
     assert!(seen >= deadline, "{over:?} was seen over at {seen}, before its deadline {deadline}");
     let late = Duration::try_from(told.duration_since(deadline)).unwrap();
     assert!(late < LATE, "{over:?} ended {late:?} after its deadline {deadline}");
+    over
+}
+
+/// Checks that the object with this UID was over after a deadline that was declined at first, and within the longest time after which
+/// it is asked about again.
+pub async fn ended_when_asked_again(sandbox: &Sandbox<'_>, uid: &str, retry_after: SignedDuration) -> Seen {
+    sandbox.history().caught_up().await;
+    let (over, asked) = (first_over(sandbox, uid), last_told(sandbox, uid, "Asking").unwrap());
+    let told = instant(&over.object, "releasedAt");
+    assert!(told >= asked, "{over:?} ended at {told}, and was to be asked about at {asked}");
+    let late = told.duration_since(asked);
+    assert!(late < retry_after * 10 + SignedDuration::try_from(LATE).unwrap(), "{over:?} ended {late:?} after {asked}");
     over
 }
 

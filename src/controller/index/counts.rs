@@ -30,6 +30,7 @@ impl Pool {
             lost: BTreeSet::new(),
             foreign: BTreeSet::new(),
             rooms: BTreeMap::new(),
+            held_back: BTreeMap::new(),
             shrinking: false,
             free: BTreeSet::new(),
             queue: BTreeMap::new(),

@@ -2,8 +2,8 @@
 
 use super::{Index, Key, ObjectKey, Pool, REMEMBERED, link, unlink};
 use crate::{
-    api::{Blueprint, Lease, LeasePhase, MicroTime, Resource, ResourcePhase},
-    lifecycle::{conditions, deadline, is_deleting, pool, uid},
+    api::{Blueprint, Condition, Lease, LeasePhase, LeaseSpec, LeaseStatus, MicroTime, Resource, ResourcePhase},
+    lifecycle::{conditions, deadline, has_finalizer, is_deleting, pool, uid},
 };
 use kube::api::ObjectMeta;
 use std::{collections::BTreeMap, sync::Arc};
@@ -14,6 +14,31 @@ fn strip(meta: &mut ObjectMeta) {
     if let Some(annotations) = &mut meta.annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
+}
+
+/// What is kept of a lease that is over and has lost its finalizer: what its last deadline and the claims that it may still have
+/// rest on. Nothing is written to it any more, and there may be as many as were served within `ttlAfterDestroyed`.
+fn shrink(lease: &mut Lease) {
+    let Some(status) = lease.status.take() else { return };
+    let conditions = status.conditions.into_iter().filter(|condition| condition.type_ == "TornDown");
+    let conditions = conditions.map(|condition| Condition { message: String::new(), ..condition });
+    lease.status = Some(LeaseStatus {
+        phase: status.phase,
+        conditions: conditions.collect(),
+        attempt: status.attempt,
+        resource_ref: status.resource_ref,
+        released_at: status.released_at,
+        destroyed_at: status.destroyed_at,
+        ..LeaseStatus::default()
+    });
+    lease.spec = LeaseSpec {
+        resource_type: std::mem::take(&mut lease.spec.resource_type),
+        ttl_after_destroyed: lease.spec.ttl_after_destroyed,
+        ..LeaseSpec::default()
+    };
+    lease.metadata.annotations = None;
+    lease.metadata.labels = None;
+    lease.metadata.owner_references = None;
 }
 
 /// resourceVersions are comparable within a kind (KEP-5504); one that cannot be read is taken as new.
@@ -72,6 +97,9 @@ impl Index {
             self.heartbeats.see(&key, same);
         }
         keep_ticket(known.as_deref(), &mut lease);
+        if lease.phase() == LeasePhase::Destroyed && !has_finalizer(&lease.metadata) {
+            shrink(&mut lease);
+        }
         let lease = Arc::new(lease);
         if let Some(known) = &known {
             self.forget_lease(&key, known);

@@ -35,8 +35,13 @@ impl Index {
             return;
         }
         let queues = waiter.queues.clone();
-        if let Some(resource) = queues.iter().find_map(|queued| self.best_free(&queued.blueprint, &lease, now)) {
-            return self.make_offer(key, &resource);
+        loop {
+            if let Some(resource) = queues.iter().find_map(|queued| self.best_free(&queued.blueprint, &lease, now)) {
+                return self.make_offer(key, &resource, now);
+            }
+            if !queues.iter().any(|queued| self.hold_back_for_another(&queued.blueprint, &lease, now)) {
+                break;
+            }
         }
         for Queued { blueprint, wants, .. } in queues {
             let put_off = |pool: &Pool| pool.flavour_put_off(&wants.flavours, now).is_some();
@@ -46,9 +51,13 @@ impl Index {
             if !self.has_build_in_flight(key, &blueprint, now)
                 && self.may_build_at_all(&blueprint, &lease)
                 && self.blueprints.get(&blueprint).is_some_and(|pool| self.may_build_for(pool, &key.namespace))
-                && let Some(slot) = self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot))
+                && self.vacant_slot(&blueprint, now, |slot| matching::fits_slot(&lease.spec, slot)).is_some()
             {
-                return self.make_order(Some(key), &blueprint, slot.name);
+                // A slot that has just become vacant is the first's, whoever looks first.
+                self.order(&blueprint, now);
+                if self.waiters.get(key).is_some_and(|waiter| waiter.ordered.is_some()) {
+                    return;
+                }
             }
         }
     }
@@ -62,11 +71,13 @@ impl Index {
         let end = |r: &Resource| r.status.as_ref().and_then(|s| s.expires_at);
         let needed = deadline::granted_now(lease, &pool.object.spec.lease, now);
         let outlives = |r: &Resource| end(r).is_none_or(|end| needed.is_some_and(|needed| needed <= end));
+        let asking = ObjectKey::of(&lease.metadata);
         let fitting = pool
             .free
             .iter()
             .filter_map(|(_, key)| self.resources.get(key).map(|r| (key, r)))
-            .filter(|(_, r)| matching::fits(&lease.spec, r, &pool.object.spec.resource, now));
+            .filter(|(_, r)| matching::fits(&lease.spec, r, &pool.object.spec.resource, now))
+            .filter(|(key, _)| self.gives_way_to(key, &asking, now).is_none());
         let mut longest: Option<(&ObjectKey, &Arc<Resource>)> = None;
         for (key, resource) in fitting {
             if outlives(resource) {
@@ -79,7 +90,8 @@ impl Index {
         longest.map(|(key, _)| key.clone())
     }
 
-    fn make_offer(&mut self, lease: &ObjectKey, resource: &ObjectKey) {
+    fn make_offer(&mut self, lease: &ObjectKey, resource: &ObjectKey, now: MicroTime) {
+        self.pass_over(resource, lease, now);
         let Some(waiter) = self.waiters.get_mut(lease) else { return };
         waiter.offered = Some(resource.clone());
         for queued in waiter.queues.clone() {
@@ -125,9 +137,14 @@ impl Index {
             return;
         }
         while self.refile(key) {
-            let Some(lease) = self.first_for_resource(key, now) else { return };
-            self.make_offer(&lease, key);
+            let lease = self.first_for_resource(key, now);
+            let first = lease.as_ref().and_then(|lease| self.gives_way_to(key, lease, now)).cloned();
+            let is_held_back = first.is_some();
+            self.hold_back(key, first);
+            let Some(lease) = lease.filter(|_| !is_held_back) else { return };
+            self.make_offer(&lease, key, now);
         }
+        self.keep_held_back(key);
     }
 
     pub(super) fn offer_all(&mut self, blueprint: &ObjectKey, now: MicroTime) {

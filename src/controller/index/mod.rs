@@ -11,6 +11,7 @@ mod matcher;
 mod names;
 mod namespaces;
 mod places;
+mod precedence;
 mod queues;
 mod readiness;
 mod reclaim;
@@ -150,6 +151,8 @@ struct Pool {
     foreign: BTreeSet<ObjectKey>,
     /// Lease that waits → the resource that makes room for it.
     rooms: BTreeMap<ObjectKey, reclaim::Room>,
+    /// Resource that makes room rather than be granted to those whom it fits → the lease in front of them that it does so for.
+    held_back: BTreeMap<ObjectKey, ObjectKey>,
     /// `maxResources` was lowered, and there were more when last looked at.
     shrinking: bool,
     /// Resources with room, the one to be filled first in front.
@@ -187,6 +190,8 @@ struct Waiter {
     offered: Option<ObjectKey>,
     /// The Blueprint and slot where a build is ordered for it.
     ordered: Option<(ObjectKey, String)>,
+    /// How many leases behind it were offered what could have made room for it.
+    passed_over: u32,
     /// Its place in each queue, as last counted.
     places: BTreeMap<ObjectKey, i64>,
     /// Its place as its status shows it: two controllers must not have two opinions.
@@ -274,7 +279,7 @@ impl Index {
     /// The keys that want a pass since the last call. It ends an event: what makes room for whom is planned once for each
     /// Blueprint that the event has changed, however often it has.
     pub fn take_dirty(&mut self, now: MicroTime) -> Vec<Key> {
-        for blueprint in std::mem::take(&mut self.replan) {
+        while let Some(blueprint) = self.replan.pop_first() {
             self.plan_now(&blueprint, now);
         }
         std::mem::take(&mut self.dirty)

@@ -145,7 +145,15 @@ impl Index {
             .collect();
         let changed = before.as_ref().is_none_or(|w| w.queues != queues);
         let recorded = lease.status.as_ref().and_then(|s| s.queue_position);
-        let mut waiter = Waiter { queues, offered: None, ordered: None, places: BTreeMap::new(), recorded, news: None };
+        let mut waiter = Waiter {
+            queues,
+            offered: None,
+            ordered: None,
+            passed_over: before.as_ref().map_or(0, |before| before.passed_over),
+            places: BTreeMap::new(),
+            recorded,
+            news: None,
+        };
         if let Some(before) = before {
             // Whoever stood behind it in a queue that it has left moves up.
             let left = before.queues.iter().filter(|left| !waiter.is_in(&left.blueprint));

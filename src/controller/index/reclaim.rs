@@ -58,6 +58,7 @@ impl Index {
 
     /// See [`Self::take_dirty`].
     pub(super) fn plan_now(&mut self, blueprint: &ObjectKey, now: MicroTime) {
+        self.offer_held_back(blueprint, now);
         let mut steps = 0;
         let rooms = self.rooms(blueprint, now, &mut steps).unwrap_or_default();
         self.plan_steps += steps;
@@ -141,10 +142,14 @@ impl Index {
             .chain(pool.idle.iter().map(|(_, key)| key))
             .filter(|key| self.resources.get(*key).is_some_and(|resource| pool::makes_room(resource)));
         let idle = pool.idle.iter().filter(move |(_, key)| {
-            // One that is filed has room; and as it is offered to nobody, it fits nobody who waits.
+            // One that is filed has room; and as it is offered to nobody, it fits nobody who waits, or is held back.
             self.filed.contains_key(key) && !self.offers.contains_key(key) && !self.unreclaimable.contains(key)
         });
-        let at = move |key: &ObjectKey| self.resources.get(key).map(|resource| pool::reclaimable_at(resource, after));
+        let at = move |key: &ObjectKey| {
+            let resource = self.resources.get(key)?;
+            let is_held_back = pool.held_back.contains_key(key);
+            Some(if is_held_back { pool::idle_since(resource) } else { pool::reclaimable_at(resource, after) })
+        };
         going
             .map(|key| Room { resource: key.clone(), at: None })
             .chain(idle.filter_map(move |(_, key)| Some(Room { resource: key.clone(), at: Some(at(key)?) })))
@@ -152,7 +157,7 @@ impl Index {
 
     /// Those of the resources that make room in whose place a lease could have one built, if they were gone. On a pool of
     /// listed slots one helps only whom its own slot fits, unless it is the count that is full.
-    fn helpful(
+    pub(super) fn helpful(
         &self,
         blueprint: &ObjectKey,
         pool: &Pool,
@@ -223,8 +228,9 @@ impl Index {
         let planned = || pool.rooms.iter().filter_map(|(lease, room)| Some((lease, &room.resource, room.at?)));
         let due = planned().filter(|(.., at)| *at <= now).filter_map(|(lease, resource, _)| {
             let (resource, lease) = (self.resources.get(resource)?, self.leases.get(lease)?);
+            let key = ObjectKey::of(&resource.metadata);
             let idle = pool::bucket(resource) == Bucket::Idle
-                && self.first_for_resource(&ObjectKey::of(&resource.metadata), now).is_none();
+                && (self.is_held_back(&key, resource) || self.first_for_resource(&key, now).is_none());
             idle.then(|| DueReclaim { resource: resource.clone(), lease: lease.clone() })
         });
         (due.collect(), planned().map(|(.., at)| at).filter(|at| *at > now).min())

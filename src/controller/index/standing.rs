@@ -81,6 +81,13 @@ impl Index {
         if limits.max_resources == Some(0) {
             return Shortage::NoneAllowed;
         }
+        let fits = |key: &&ObjectKey| {
+            let resource = self.resources.get(*key);
+            resource.is_some_and(|r| matching::fits(&lease.spec, r, &pool.object.spec.resource, now))
+        };
+        if let Some(kept) = pool.held_back.keys().find(fits) {
+            return Shortage::MakesWay(&kept.name);
+        }
         if comes_back && self.best_free(key, lease, now).is_some() {
             return Shortage::Free;
         }

@@ -51,6 +51,8 @@ pub struct ResourceAround {
     pub leases: Vec<Option<Arc<Lease>>>,
     /// Whether its Idle clock runs, if nobody holds it.
     pub idle: IdleClock,
+    /// Whether a lease ahead of those whom it fits needs its room.
+    pub makes_way: bool,
     /// What it is offered; to be settled when the pass has ended.
     pub offered: Vec<ObjectKey>,
     /// Those of the offered that still wait and fit.
@@ -159,6 +161,7 @@ impl Index {
         Some(ResourceAround {
             slot: self.slot_state_of(key, resource),
             idle: self.idle_clock(key, resource),
+            makes_way: self.is_held_back(key, resource),
             counted_limit: self.pool_of(resource).and_then(|(_, pool)| pool.counted_limit()),
             leases: resource.claims().iter().map(seen).collect(),
             held,

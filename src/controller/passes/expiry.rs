@@ -2,11 +2,16 @@
 //! error, or no answer in time, declines nothing (api.md, 3 and 6).
 
 use crate::{
-    api::{Blueprint, Lease, Resource, step::Verdict},
+    api::{Blueprint, Lease, MicroTime, Resource, Wish, step::Verdict},
     controller::{key::Key, shell::Shell},
     driver::{Driver, Work, objects},
     expression::{Binding, Bindings, EvaluationError, Evaluator, EvaluatorHandle, Expression},
-    lifecycle::{EventDraft, EventKind, asking::Question, pool::UNLESS as HERE, uid},
+    lifecycle::{
+        EventDraft, EventKind,
+        asking::{Question, RETRY_AFTER, SHORTEST},
+        pool::UNLESS as HERE,
+        uid,
+    },
 };
 use futures::{
     FutureExt as _,
@@ -26,6 +31,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the expression may name.
 const ROOTS: [&str; 3] = ["now", "resource", "lease"];
 
+/// What was declined lately: the UID of the lease or resource → of which end, why, and until when nobody is asked again.
+pub type Declined = Mutex<BTreeMap<String, (End, String, MicroTime)>>;
+
+/// What decides when a lease or a resource ends.
+type End = (Option<MicroTime>, Option<MicroTime>, Option<Wish>);
+
+/// So many are remembered. Beyond that whoever was asked is asked again.
+const REMEMBERED: usize = 16_384;
+
 /// Blueprints whose expression was too slow, by UID: in which generation.
 pub type TooSlow = Mutex<BTreeMap<String, Option<i64>>>;
 
@@ -42,8 +56,49 @@ pub fn question(driver: Option<&Arc<dyn Driver>>, blueprint: Option<&Blueprint>)
     }
 }
 
-/// Asks whether a deadline that has come is to be kept: of the lease, where the work is about one, else of the resource.
+/// Asks whether a deadline that has come is to be kept: of the lease, where the work is about one, else of the resource. Whoever
+/// has declined is not asked again before `expiry.retryAfter`, whatever else happens to the object.
 pub async fn ask(shell: &Arc<Shell>, driver: Option<&Arc<dyn Driver>>, blueprint: &Blueprint, work: Work) -> Verdict {
+    let (id, end) = subject(&work);
+    let now = shell.clock.now();
+    if let Some((of, why, until)) = super::super::lock(&shell.declined).get(&id)
+        && (of, *until > now) == (&end, true)
+    {
+        return Verdict::Decline(why.clone());
+    }
+    let verdict = ask_now(shell, driver, blueprint, work).await;
+    let mut declined = super::super::lock(&shell.declined);
+    if declined.len() >= REMEMBERED {
+        declined.clear();
+    }
+    match &verdict {
+        Verdict::Decline(why) => {
+            let retry_after = blueprint.spec.expiry.as_ref().and_then(|expiry| expiry.retry_after);
+            let until = now.after(retry_after.unwrap_or(RETRY_AFTER).max(SHORTEST));
+            declined.insert(id, (end, why.clone(), until));
+        }
+        Verdict::Expire => drop(declined.remove(&id)),
+    }
+    verdict
+}
+
+fn subject(work: &Work) -> (String, End) {
+    match (&work.lease, &work.resource) {
+        (Some(lease), _) => {
+            let status = lease.status.as_ref();
+            let end = (lease.spec.expires_at, status.and_then(|s| s.expires_at), status.and_then(|s| s.wish));
+            (uid(&lease.metadata).to_owned(), end)
+        }
+        (None, Some(resource)) => {
+            let status = resource.status.as_ref();
+            let end = (resource.spec.expires_at, status.and_then(|s| s.expires_at), status.and_then(|s| s.wish));
+            (uid(&resource.metadata).to_owned(), end)
+        }
+        (None, None) => Default::default(),
+    }
+}
+
+async fn ask_now(shell: &Arc<Shell>, driver: Option<&Arc<dyn Driver>>, blueprint: &Blueprint, work: Work) -> Verdict {
     if let Some(driver) = driver.filter(|driver| driver.has_say(blueprint)) {
         // One that panics must not keep its environments for ever.
         let asked = async { driver.should_expire(work.clone()).await };
@@ -55,7 +110,15 @@ pub async fn ask(shell: &Arc<Shell>, driver: Option<&Arc<dyn Driver>>, blueprint
             Either::Right(_) => tracing::warn!(driver = driver.name(), "no answer to should_expire"),
         }
     }
-    match evaluate(shell, blueprint, work.resource.as_deref(), work.lease.as_deref()).await {
+    let evaluated = evaluate(shell, blueprint, work.resource.as_deref(), work.lease.as_deref());
+    let answer = match select(std::pin::pin!(evaluated), shell.clock.sleep(TIMEOUT)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(_) => {
+            tracing::warn!(blueprint = %super::ObjectKey::of(&blueprint.metadata), "{HERE}: no answer within {TIMEOUT:?}");
+            None
+        }
+    };
+    match answer {
         Some(true) => Verdict::Decline("expiry.unless of the Blueprint is true".into()),
         Some(false) | None => Verdict::Expire,
     }

@@ -174,7 +174,7 @@ fn to_observe(around: &LeaseAround) -> Option<(Arc<dyn Driver>, Work)> {
 /// would delay a deadline.
 fn stays_active(around: &LeaseAround, surroundings: &lease::Surroundings<'_>, now: MicroTime) -> bool {
     let decision = lease::decide(&around.lease, surroundings, now);
-    decision.reads.is_empty() && decision.status.phase == Some(LeasePhase::Active)
+    decision.reads.is_empty() && decision.status.phase() == LeasePhase::Active
 }
 
 pub(in crate::controller) async fn ask(around: &LeaseAround) -> Asked {

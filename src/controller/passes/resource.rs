@@ -188,7 +188,7 @@ pub(in crate::controller) struct Asked {
 /// deadline.
 fn stays(resource: &Resource, surroundings: &resource::Surroundings<'_>, now: MicroTime) -> bool {
     let decision = resource::decide(resource, surroundings, now);
-    decision.reads.is_empty() && decision.status.phase == Some(resource.phase())
+    decision.reads.is_empty() && decision.status.phase() == resource.phase()
 }
 
 fn to_observe(around: &ResourceAround, known: &Known) -> Option<(Arc<dyn Driver>, Work)> {
@@ -244,6 +244,7 @@ pub(in crate::controller) fn surroundings<'a>(
         candidates: around.candidates.clone(),
         slot_is_clear: known.slot_is_clear,
         counted_limit: around.counted_limit,
+        makes_way: around.makes_way,
         others: known.others,
         free: driver.map(|d| d.free_steps(around.held.blueprint.as_deref(), None)).unwrap_or_default(),
         intent: asked.intent.clone(),

@@ -63,7 +63,7 @@ impl Pass<'_> {
         for command in commands::unconsumed(&lease.spec.commands, &ledger) {
             let verdict = self.command(command);
             if verdict.0 == Outcome::Refused {
-                let message = format!("{:?} {}: {}", command.type_, command.id, verdict.1);
+                let message = format!("{} {}: {}", command.type_, command.id, verdict.1);
                 self.events.push(EventDraft::warning("CommandRefused", message));
             }
             commands::record(&mut self.next.commands, &lease.spec.commands, command, verdict, self.now);
@@ -81,6 +81,7 @@ impl Pass<'_> {
             CommandType::Forget => self.asked_to_forget(command),
             // The CRD refuses it; a lease from before the rule gets an answer all the same.
             CommandType::Reclaim => refused("Reclaim is for Resources; to give a lease back append Release"),
+            CommandType::Unknown(type_) => commands::unknown(type_),
         }
     }
 

@@ -90,7 +90,10 @@ impl Pass<'_> {
         let overdue = Overdue { since: at, limit, is_new: self.next.wish != self.on_record.wish };
         match course(&self.around.question, &self.on_record.deadlines, self.retry_after, overdue, self.now) {
             Course::Expire => self.release("Expired", &format!("its end has come: {}", own.message), None),
-            Course::Wait(asking) => self.declined = Some(asking),
+            Course::Wait { told, until } => {
+                self.declined = Some(told);
+                self.wakes.push(until);
+            }
             Course::Ask => self.reads.push(Read::Expiry),
         }
     }

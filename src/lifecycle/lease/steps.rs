@@ -49,7 +49,7 @@ impl Pass<'_> {
             Some(Answer::Need(_)) | None => {}
         }
         // L7: after Acquired is on record and before the first call, one quorum read of the resource and its claim.
-        let on_record = self.on_record.phase == Some(LeasePhase::Acquired);
+        let on_record = self.on_record.phase() == LeasePhase::Acquired;
         let confirmed = matches!(self.around.bound, Bound::Confirmed { .. }) || bug!(UnreadBeforeActivation);
         if effects && on_record && !confirmed {
             self.reads.push(Read::BoundResource);
@@ -89,7 +89,7 @@ impl Pass<'_> {
                 self.store(&facts.storage);
                 return self.torn_down();
             }
-            None if bug!(DestroyedTooEarly) && !self.first_sight() && self.on_record.phase == Some(self.phase) => {
+            None if bug!(DestroyedTooEarly) && !self.first_sight() && self.on_record.phase() == self.phase => {
                 return self.torn_down();
             }
             Some(Report { answer: Answer::Failed(_), .. }) if bug!(ForgetsUnasked) => {

@@ -12,7 +12,9 @@ impl Pass<'_> {
             && self.around.waiting.served_at_once
             && self.next.commands == self.on_record.commands
             && (self.next.attempt, self.next.wish) == (self.on_record.attempt, self.on_record.wish);
-        self.next.phase = Some(self.phase);
+        if self.on_record.phase.is_none() || self.on_record.phase() != self.phase {
+            self.next.phase = Some(self.phase.into());
+        }
         self.conditions();
         self.deadlines();
         if quiet {
@@ -108,6 +110,7 @@ impl Pass<'_> {
             }
         }
         self.wakes.extend(deadline::coming(&deadlines, self.now));
+        deadlines.extend(before.into_iter().filter(|d| matches!(d.name, DeadlineName::Unknown(_))));
         self.next.deadlines = deadlines;
     }
 

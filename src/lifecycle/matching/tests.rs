@@ -12,7 +12,7 @@ fn everywhere() -> WatchedNamespaces {
 
 fn active(more: &str) -> Resource {
     let mut resource = resource(more);
-    resource.status = Some(ResourceStatus { phase: Some(ResourcePhase::Active), ..ResourceStatus::default() });
+    resource.status = Some(ResourceStatus { phase: Some(ResourcePhase::Active.into()), ..ResourceStatus::default() });
     resource
 }
 
@@ -52,7 +52,7 @@ fn fits_only_what_lives() {
     use ResourcePhase::{Active, Broken, Destroyed, Pending, Released};
     for (phase, fitting) in [(Pending, true), (Active, true), (Released, false), (Broken, false), (Destroyed, false)] {
         let mut resource = active("");
-        resource.status.get_or_insert_default().phase = Some(phase);
+        resource.status.get_or_insert_default().phase = Some(phase.into());
         assert_eq!(fits(&lease("l", "").spec, &resource, &policy(""), at(1)), fitting, "{phase:?}");
     }
     let unwritten = resource("");

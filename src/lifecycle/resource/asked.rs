@@ -36,7 +36,7 @@ impl Pass<'_> {
         for command in commands::unconsumed(&resource.spec.commands, &ledger) {
             let verdict = self.command(command);
             if verdict.0 == Outcome::Refused {
-                let message = format!("{:?} {}: {}", command.type_, command.id, verdict.1);
+                let message = format!("{} {}: {}", command.type_, command.id, verdict.1);
                 self.events.push(EventDraft::warning("CommandRefused", message));
             }
             commands::record(&mut self.next.commands, &resource.spec.commands, command, verdict, self.now);
@@ -61,6 +61,7 @@ impl Pass<'_> {
                 applied("")
             }
             CommandType::Forget => self.asked_to_forget(by),
+            CommandType::Unknown(type_) => commands::unknown(type_),
         }
     }
 
@@ -73,7 +74,7 @@ impl Pass<'_> {
             ResourcePhase::Active => {
                 let since = self.next.idle_since.unwrap_or(self.now);
                 let at = since.after(self.policy.reclaim_after.unwrap_or(deadline::RECLAIM_AFTER));
-                if at > self.now && !bug!(ReclaimsLeased) {
+                if at > self.now && !self.around.makes_way && !bug!(ReclaimsLeased) {
                     // It may have been built and never used.
                     let idle = self.now.timestamp().duration_since(since.timestamp()).as_secs();
                     let why = format!("it has been idle for {idle} s only, and is reclaimable at {at}; ask again then");

@@ -29,6 +29,8 @@ pub struct Surroundings<'a> {
     pub slot: SlotState,
     /// Whether its Idle clock runs, if nobody holds it.
     pub idle: IdleClock,
+    /// Whether a lease ahead of those whom it fits needs its room: a `Reclaim` need not wait for `reclaimAfter`.
+    pub makes_way: bool,
     /// The leases of its claims, in their order.
     pub leases: Vec<LeaseView<'a>>,
     /// Waiting leases that the matcher offers, first in order first.
@@ -373,11 +375,12 @@ impl<'a> Pass<'a> {
         let retry_after = self.blueprint.and_then(|b| b.spec.expiry.as_ref()?.retry_after);
         match course(&self.around.question, &self.on_record.deadlines, retry_after, overdue, self.now) {
             Course::Expire => true,
-            Course::Wait(asking) => {
+            Course::Wait { told, until } => {
                 // Where both have come, the answer of this pass is the one that counts.
-                if self.declined.as_ref().is_none_or(|declined| declined.at < asking.at) {
-                    self.declined = Some(asking);
+                if self.declined.as_ref().is_none_or(|declined| declined.at < told.at) {
+                    self.declined = Some(told);
                 }
+                self.wakes.push(until);
                 false
             }
             Course::Ask => {
@@ -448,7 +451,7 @@ impl<'a> Pass<'a> {
         if !active || !grants {
             return;
         }
-        let once = self.lease_policy.recycle == Recycle::Destroy;
+        let once = self.lease_policy.recycle != Recycle::Reuse;
         let capacity = pool::capacity(blueprint, self.next.capacity, self.next.claims.len());
         self.next.capacity = capacity + i64::from(bug!(CountsRoomTooHigh));
         for candidate in &self.around.candidates {

@@ -8,7 +8,9 @@ use crate::{
 
 impl Pass<'_> {
     pub(super) fn close(mut self) -> Decision<ResourceStatus> {
-        self.next.phase = Some(self.phase);
+        if self.on_record.phase.is_none() || self.on_record.phase() != self.phase {
+            self.next.phase = Some(self.phase.into());
+        }
         self.conditions();
         self.deadlines();
         if !self.next.claims.is_empty() {
@@ -84,6 +86,7 @@ impl Pass<'_> {
             ResourcePhase::Destroyed => {}
         }
         self.wakes.extend(deadline::coming(&deadlines, self.now));
+        deadlines.extend(before.into_iter().filter(|d| matches!(d.name, DeadlineName::Unknown(_))));
         self.next.deadlines = deadlines;
     }
     /// In a pool that keeps some ready, each grant moves the Idle clocks of all that are idle to later. That is derived, not

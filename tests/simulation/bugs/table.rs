@@ -29,6 +29,7 @@ const PLACED_WHERE_IT_IS_FULL: Setting = scene("placed_where_it_is_full", turns:
 const RELEASED_BESIDE_ANOTHER: Setting = scene("released_beside_another", turns::released_beside_another);
 const BUILT_ONCE: Setting = scene("built_once", turns::built_once);
 const RECLAIMED_IN_TURN: Setting = scene("reclaimed_in_turn", turns::reclaimed_in_turn);
+const PASSED_OVER: Setting = scene("passed_over", turns::passed_over);
 const REPLACED_IN_TURN: Setting = scene("replaced_in_turn", turns::replaced_in_turn);
 const HELD_FOR_LONG: Setting = scene("held_for_long", scenes::held_for_long);
 const A_NAMESAKE_COMES: Setting = scene("a_namesake_comes", scenes::a_namesake_comes);
@@ -226,6 +227,7 @@ pub const TABLE: &[Row] = &[
     inside("limits", CountsTheHealthy, 6, RELEASED_BUT_THERE, &["one more than"]),
     inside("queue", YoungestFirst, 10, CHANCE, &["overtaken in the queue"]),
     inside("queue", PlacesOtherwise, 6, PLACED_WHERE_IT_IS_FULL, &["placed as its Blueprint says"]),
+    inside("ladder", GrantsPastTheFirst, 6, PASSED_OVER, &["passed over again and again"]),
     inside("ladder", BuildsTwice, 6, BUILT_ONCE, &["two are built for one lease"]),
     inside("ladder", ReclaimsTheFresh, 6, RECLAIMED_IN_TURN, &["another is idle for longer"]),
     inside("ladder", ReplacesTheYoungest, 6, REPLACED_IN_TURN, &["before one that is older"]),

@@ -119,7 +119,7 @@ pub fn of_resource(now: &Now, old: &Resource, new: &Resource) -> Verdict {
         "Reclaimed" => {
             let after = now.readable(owner).map(|b| b.spec.resource.reclaim_after.unwrap_or(deadline::RECLAIM_AFTER));
             let from = status.idle_since.zip(after.min()).map(|(since, after)| since.after(after));
-            by_command(&[CommandType::Reclaim]) && idle && from.is_some_and(|from| from <= at)
+            by_command(&[CommandType::Reclaim]) && idle && (from.is_some_and(|from| from <= at) || now.makes_way(new))
         }
         "Deleted" => is_deleting(&new.metadata),
         "Expired" => {

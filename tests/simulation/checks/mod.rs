@@ -9,6 +9,7 @@ mod lately;
 mod lease;
 mod placement;
 mod pools;
+mod precedence;
 pub mod queue;
 mod resource;
 mod world;
@@ -127,6 +128,8 @@ pub struct Now {
     pub controllers: usize,
     /// Who was passed over in it, a moment ago.
     pub overtaken: Vec<queue::Overtaken>,
+    /// How often each lease was passed over by one whom a resource fits.
+    pub passed_over: BTreeMap<String, usize>,
     /// Who is where.
     pub placements: placement::Placements,
     /// What was reclaimed, a moment ago, though another was idle for longer.

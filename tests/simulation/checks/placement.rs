@@ -66,6 +66,7 @@ impl Now {
         let better = |r: &&Resource| match blueprint.spec.placement {
             Placement::Pack => r.claims().len() > mine,
             Placement::Spread => r.claims().len() < mine,
+            Placement::Unknown(_) => false,
         };
         let others: Vec<_> =
             self.siblings(new).filter(|r| rested(r) && self.could_be_had(r, blueprint, lease)).collect();

@@ -103,6 +103,7 @@ impl Now {
         for claim in &granted {
             self.granted_to(old, new, claim)?;
             self.note_overtaken(new, claim);
+            self.is_not_passed_over_for_ever(new, claim)?;
             self.note_placement(old, new, claim);
         }
         if after == Active && before != Active {

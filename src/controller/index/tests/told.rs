@@ -177,7 +177,7 @@ fn what_cannot_be_had_is_named() {
     assert_eq!(world.told(&key("l")), ("AtCapacity".into(), in_use.into()));
 
     world.change_resource("slow--0", |status| {
-        (status.phase, status.claims) = (Some(ResourcePhase::Active), vec![]);
+        (status.phase, status.claims) = (Some(ResourcePhase::Active.into()), vec![]);
         conditions::set(
             &mut status.conditions,
             MicroTime::from(jiff::Timestamp::UNIX_EPOCH),
@@ -192,7 +192,7 @@ fn what_cannot_be_had_is_named() {
     assert!(world.index.moved.contains_key(&key("slow")), "those who wait are told");
 
     world.index.moved.clear();
-    world.change_resource("slow--0", |status| status.phase = Some(ResourcePhase::Released));
+    world.change_resource("slow--0", |status| status.phase = Some(ResourcePhase::Released.into()));
     world.index.moved.clear();
     world.change_resource("slow--0", |status| {
         let now = MicroTime::from(jiff::Timestamp::UNIX_EPOCH);
@@ -202,7 +202,7 @@ fn what_cannot_be_had_is_named() {
     assert_eq!(world.why("l"), ("AtCapacity", stuck.into()));
     assert!(world.index.moved.contains_key(&key("slow")), "those who wait are told");
 
-    world.change_resource("slow--0", |status| status.phase = Some(ResourcePhase::Destroyed));
+    world.change_resource("slow--0", |status| status.phase = Some(ResourcePhase::Destroyed.into()));
     assert!(!world.why("l").1.contains("slow--0"), "{:?}", world.why("l"));
 }
 
@@ -214,7 +214,7 @@ fn a_name_that_is_taken_is_told() {
         let name = if listed { "pool--h1" } else { "pool--0" };
         let mut foreign = Resource { metadata: world.meta(name), ..Resource::default() };
         foreign.spec.blueprint_ref.uid = "a-predecessor".into();
-        foreign.status.get_or_insert_default().phase = Some(ResourcePhase::Released);
+        foreign.status.get_or_insert_default().phase = Some(ResourcePhase::Released.into());
         world.index.see_resource(foreign.clone(), world.now);
         let limits = Limits { max_resources: maximum, ..Limits::default() };
         match listed {
@@ -274,7 +274,7 @@ fn who_comes_back_to_the_queue_says_why() {
     world.ask("l", any());
     world.settle();
     let mut returning = world.leases[&key("l")].clone();
-    returning.status.get_or_insert_default().phase = Some(LeasePhase::Acquired);
+    returning.status.get_or_insert_default().phase = Some(LeasePhase::Acquired.into());
     world.put_lease(returning);
     let waiting = world.index.around_lease(&key("l"), world.now).unwrap().waiting;
     assert!(waiting.message.starts_with("Blueprint ns/slow has all that fits in use"), "{waiting:?}");

@@ -93,7 +93,7 @@ fn arrows(free: FreeSteps) -> BTreeSet<(LeasePhase, LeasePhase)> {
     let mut seen = BTreeSet::new();
     each_situation(free, |situation, scene| {
         let after = scene.clone().pass(situation.now).status;
-        let (from, to) = (scene.lease.phase(), after.phase.unwrap_or_default());
+        let (from, to) = (scene.lease.phase(), after.phase());
         if from != to {
             seen.insert((from, to));
         }
@@ -180,8 +180,7 @@ fn what_a_step_rests_on_is_on_record() {
 fn destroyed_is_true() {
     each_situation(FreeSteps::default(), |situation, scene| {
         let status = scene.decide(situation.now).status;
-        let (LeasePhase::Destroyed, true) = (status.phase.unwrap_or_default(), situation.state != State::Destroyed)
-        else {
+        let (LeasePhase::Destroyed, true) = (status.phase(), situation.state != State::Destroyed) else {
             return;
         };
         let done = scene.reports.iter().any(|r| {
@@ -204,7 +203,7 @@ fn a_status_is_whole() {
     for free in [FreeSteps::default(), FreeSteps::ALL] {
         each_situation(free, |situation, scene| {
             let status = scene.clone().pass(situation.now).status;
-            let phase = status.phase.unwrap_or_default();
+            let phase = status.phase();
             let over = matches!(phase, LeasePhase::Released | LeasePhase::Broken | LeasePhase::Destroyed);
             assert_eq!(status.released_at.is_some(), over, "{situation:?}");
             assert_eq!(status.destroyed_at.is_some(), phase == LeasePhase::Destroyed, "{situation:?}");

@@ -211,7 +211,7 @@ fn each_attempt_at_a_teardown_has_its_time() {
             scene.answer_after(StepKind::TearDownLease, Answer::Failed(failure("NoRoute")), failures);
             scene.pass(at(now));
             assert_eq!(told(&scene), due(begins), "{limits}: after failure {failures}");
-            assert_eq!(scene.status().phase, Some(LeasePhase::Released), "the phase stays");
+            assert_eq!(scene.status().phase(), LeasePhase::Released, "the phase stays");
             scene.pass(at(now + 5));
             assert_eq!(told(&scene), due(begins), "{limits}: a look does not move it");
         }
@@ -264,7 +264,7 @@ fn a_grant_on_its_way_hides_no_outcome() {
         scene.waiting.served_at_once = true;
         assert_eq!(scene.pass(at(1)).status, LeaseStatus::default());
         let status = scene.append(&[text], at(2)).status;
-        assert_eq!(status.phase, Some(LeasePhase::Pending), "{text}");
+        assert_eq!(status.phase(), LeasePhase::Pending, "{text}");
         assert_eq!(status.commands.iter().map(|entry| entry.outcome).collect::<Vec<_>>(), [outcome], "{text}");
         assert_eq!(scene.pass(at(3)).status, status, "{text}: once");
     }

@@ -92,7 +92,7 @@ impl Scene {
     /// effects outside.
     pub fn new(lease_spec: &str, blueprint_spec: &str) -> Self {
         let mut resource = resource("");
-        resource.status.get_or_insert_default().phase = Some(ResourcePhase::Active);
+        resource.status.get_or_insert_default().phase = Some(ResourcePhase::Active.into());
         Self {
             lease: lease("l", lease_spec),
             resource,
@@ -266,7 +266,7 @@ impl Scene {
     /// The resource is over.
     pub fn end_resource(&mut self, phase: ResourcePhase, reason: &str) {
         let status = self.resource.status.get_or_insert_default();
-        status.phase = Some(phase);
+        status.phase = Some(phase.into());
         conditions::set(&mut status.conditions, at(0), "Released", Truth::True, reason, "");
     }
 
@@ -286,7 +286,7 @@ impl Scene {
 
 /// A status in short: `Active until +1h`, `Released/Expired/TearingDown`, `Released/Released/Held until +20m30s`.
 pub fn short(status: &LeaseStatus) -> String {
-    let phase = status.phase.unwrap_or_default();
+    let phase = status.phase();
     let until = |at: Option<MicroTime>| at.map_or(String::new(), |at| format!(" until {}", offset(at)));
     let reason = |type_| conditions::reason(&status.conditions, type_);
     match phase {

@@ -38,7 +38,7 @@ fn l2_each_condition_left_out_binds_nothing() {
         ("a claim of a later attempt", |scene| scene.claimed = Some(1)),
         ("a claim of an earlier attempt", |scene| scene.status_mut().attempt = 1),
         ("the resource is not built yet", |scene| {
-            scene.resource.status.get_or_insert_default().phase = Some(ResourcePhase::Pending);
+            scene.resource.status.get_or_insert_default().phase = Some(ResourcePhase::Pending.into());
         }),
         ("the resource is over", |scene| scene.end_resource(ResourcePhase::Released, "Released")),
         ("the lease is deleted", |scene| delete(&mut scene.lease.metadata)),
@@ -298,13 +298,13 @@ fn l9_destroyed_only_after_the_teardown() {
         ] {
             scene.answer(StepKind::TearDownLease, answer);
             let decision = scene.pass(at(50));
-            assert_ne!(decision.status.phase, Some(LeasePhase::Destroyed), "{state:?}");
+            assert_ne!(decision.status.phase(), LeasePhase::Destroyed, "{state:?}");
             assert_eq!(decision.step.unwrap().step, Step { kind: StepKind::TearDownLease, key: key.clone() });
         }
         assert_eq!(scene.status().failure, Some(failure("NoRoute")), "{state:?}: the driver's error shows");
         scene.answer(StepKind::TearDownLease, done());
         let decision = scene.pass(at(60));
-        assert_eq!(decision.status.phase, Some(LeasePhase::Destroyed), "{state:?}: it recovers by itself");
+        assert_eq!(decision.status.phase(), LeasePhase::Destroyed, "{state:?}: it recovers by itself");
         assert_eq!(decision.status.resource_ref.map(|r| r.uid), Some(key.resource), "{state:?}");
         assert_eq!(decision.metadata, None, "{state:?}: the finalizer goes when Destroyed is on record");
         assert_eq!(scene.decide(at(61)).metadata, Some(MetadataChange::RemoveFinalizer), "{state:?}");

@@ -41,7 +41,7 @@ fn the_books_of_an_attempt_end_with_it() {
     assert_eq!(scene.status().storage, books("first"), "for the teardown to read");
     scene.answer(StepKind::TearDownLease, done());
     let waits = scene.pass(at(30)).status;
-    assert_eq!((waits.phase, waits.storage), (Some(LeasePhase::Pending), Storage::new()));
+    assert_eq!((waits.phase(), waits.storage), (LeasePhase::Pending, Storage::new()));
 }
 
 /// A queue of 48 is pruned, by a write of its own, once there is nothing else to write and something to prune.

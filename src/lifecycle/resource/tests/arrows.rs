@@ -119,7 +119,7 @@ fn arrows(free: FreeSteps) -> BTreeSet<(ResourcePhase, ResourcePhase)> {
     let mut seen = BTreeSet::new();
     each_situation(free, |situation, scene| {
         let after = scene.clone().pass(situation.now).status;
-        let (from, to) = (scene.resource.phase(), after.phase.unwrap_or_default());
+        let (from, to) = (scene.resource.phase(), after.phase());
         if from != to {
             seen.insert((from, to));
         }
@@ -199,7 +199,7 @@ fn what_a_step_rests_on_is_on_record() {
 fn destroyed_is_true() {
     each_situation(FreeSteps::default(), |situation, scene| {
         let status = scene.decide(situation.now).status;
-        if status.phase != Some(ResourcePhase::Destroyed) || situation.state == State::Destroyed {
+        if status.phase() != ResourcePhase::Destroyed || situation.state == State::Destroyed {
             return;
         }
         let done = |r: &Report| r.step.kind == StepKind::TearDownResource && matches!(r.answer, Answer::Done(_));
@@ -221,7 +221,7 @@ fn a_status_is_whole() {
         each_situation(free, |situation, scene| {
             let decision = scene.clone().pass(situation.now);
             let status = decision.status;
-            let phase = status.phase.unwrap_or_default();
+            let phase = status.phase();
             let over = matches!(phase, ResourcePhase::Released | ResourcePhase::Broken | ResourcePhase::Destroyed);
             assert_eq!(status.released_at.is_some(), over, "{situation:?}");
             assert_eq!(status.destroyed_at.is_some(), phase == ResourcePhase::Destroyed, "{situation:?}");
@@ -257,7 +257,7 @@ fn claims_come_and_go_by_the_rules() {
                 assert!(free_teardown || ended, "{situation:?}");
             }
             if status.claims.iter().any(|c| c.name == "next") {
-                assert_eq!(status.phase, Some(ResourcePhase::Active), "{situation:?}");
+                assert_eq!(status.phase(), ResourcePhase::Active, "{situation:?}");
                 assert!(!situation.deleted, "{situation:?}");
                 assert_eq!(situation.blueprint.1, Asks::Nothing, "{situation:?}");
             }

@@ -236,7 +236,7 @@ fn r4c_a_teardown_that_fails_is_told() {
     assert_eq!(decision.status.commands[2].outcome, crate::api::Outcome::Refused, "not under a lease that is there");
     let decision = scene.append(&["Forget"], at(61));
     assert_eq!(decision.status.commands[2].outcome, crate::api::Outcome::Applied);
-    assert_eq!((decision.status.phase, decision.step), (Some(ResourcePhase::Destroyed), None));
+    assert_eq!((decision.status.phase(), decision.step), (ResourcePhase::Destroyed, None));
 }
 
 /// R5: the grant sets `served`, and the write that drops the last claim also sets Released.

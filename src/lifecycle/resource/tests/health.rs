@@ -25,7 +25,7 @@ fn what_is_lost_is_told_and_taken_back() {
         let decision = scene.pass(at(LATER));
         assert_eq!(ready(&decision), ("ObjectLost".into(), "a is not ready".into()), "{state:?}");
         assert_eq!(warned(&decision), [("ObjectLost", "a is not ready")]);
-        assert_eq!((decision.status.phase, decision.status.claims.len()), (Some(ResourcePhase::Active), claims));
+        assert_eq!((decision.status.phase(), decision.status.claims.len()), (ResourcePhase::Active, claims));
 
         let again = scene.pass(at(LATER + 1));
         assert_eq!((again.events.len(), again.status), (0, decision.status), "{state:?}: it is told");

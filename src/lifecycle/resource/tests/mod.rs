@@ -38,6 +38,7 @@ pub struct Scene {
     pub candidates: Vec<Candidate>,
     pub slot_is_clear: Option<bool>,
     pub counted_limit: Option<i64>,
+    pub makes_way: bool,
     pub others: Option<i64>,
     pub free: FreeSteps,
     pub intent: Option<serde_json::Value>,
@@ -117,6 +118,7 @@ impl Scene {
             candidates: Vec::new(),
             slot_is_clear: None,
             counted_limit: None,
+            makes_way: false,
             others: None,
             free: FreeSteps::default(),
             intent: Some(serde_json::json!({"driver": "webhook"})),
@@ -196,6 +198,7 @@ impl Scene {
             candidates: self.candidates.clone(),
             slot_is_clear: self.slot_is_clear,
             counted_limit: self.counted_limit,
+            makes_way: self.makes_way,
             others: self.others,
             free: self.free,
             intent: self.intent.clone(),
@@ -295,7 +298,7 @@ impl Scene {
     pub fn see(&mut self, name: &str, phase: LeasePhase, attempt: i64, bound_to: Option<&str>) {
         let mut lease = lease(name, "");
         let status = lease.status.get_or_insert_default();
-        status.phase = Some(phase);
+        status.phase = Some(phase.into());
         status.attempt = attempt;
         status.resource_ref =
             bound_to.map(|uid| ResourceRef { namespace: "pools".into(), name: "ci--h1".into(), uid: uid.into() });
@@ -326,7 +329,7 @@ pub fn candidate(name: &str, attempt: i64) -> Candidate {
 /// A status in short: `Active [l] until +1h`, `Released/Expired/TearingDown`, `Released/Released/WaitingForLeases [l]`.
 /// A claim of a later attempt has that too: `[l@2]`.
 pub fn short(status: &ResourceStatus) -> String {
-    let phase = status.phase.unwrap_or_default();
+    let phase = status.phase();
     let until = status.expires_at.map_or(String::new(), |at| format!(" until {}", offset(at)));
     let claim = |c: &Claim| if c.attempt == 0 { c.name.clone() } else { format!("{}@{}", c.name, c.attempt) };
     let claims: Vec<_> = status.claims.iter().map(claim).collect();

@@ -74,7 +74,7 @@ fn a_teardown_that_fails_stays_with_its_error_and_recovers() {
         scene.answer(StepKind::TearDownResource, done());
         let decision = scene.pass(at(1002));
         assert_eq!(reason_and_message(&decision.status.conditions, "TornDown").0, "TornDown", "{state:?}");
-        assert_eq!(decision.status.phase, Some(ResourcePhase::Destroyed), "{state:?}");
+        assert_eq!(decision.status.phase(), ResourcePhase::Destroyed, "{state:?}");
         assert_eq!(decision.status.destroyed_at, Some(at(1002)));
     }
 }
