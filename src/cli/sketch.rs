@@ -5,7 +5,7 @@ use super::queued::Queued;
 use crate::api::{Command, LedgerEntry, readable::Assemble};
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// An object, or what could be read of it.
@@ -23,9 +23,9 @@ pub(super) struct Sketch<K> {
 struct Raw {
     metadata: ObjectMeta,
     #[serde(default)]
-    spec: Option<Box<RawValue>>,
+    spec: Value,
     #[serde(default)]
-    status: Option<Box<RawValue>>,
+    status: Value,
 }
 
 /// A part of a spec or a status.
@@ -37,21 +37,19 @@ struct Part<T> {
     phase: Option<String>,
 }
 
-fn part<T: DeserializeOwned, E: serde::de::Error>(raw: Option<&RawValue>) -> Result<Part<T>, E> {
-    match raw {
-        Some(raw) => serde_json::from_str(raw.get()).map_err(E::custom),
-        None => Ok(Part { commands: Vec::new(), phase: None }),
+fn part<T: DeserializeOwned, E: serde::de::Error>(of: &Value) -> Result<Part<T>, E> {
+    if of.is_null() {
+        return Ok(Part { commands: Vec::new(), phase: None });
     }
+    Part::deserialize(of).map_err(E::custom)
 }
 
 impl<'de, K: Assemble> Deserialize<'de> for Sketch<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Raw { metadata, spec, status } = Raw::deserialize(deserializer)?;
-        let (spec, status) = (spec.as_deref(), status.as_deref());
-        let Part { commands, .. } = part(spec)?;
-        let Part { commands: ledger, phase } = part(status)?;
-        let (spec, status) = (spec.map_or("null", RawValue::get), status.map_or("null", RawValue::get));
-        let parts = serde_json::from_str(spec).and_then(|spec| Ok((spec, serde_json::from_str(status)?)));
+        let Part { commands, .. } = part(&spec)?;
+        let Part { commands: ledger, phase } = part(&status)?;
+        let parts = serde_json::from_value(spec).and_then(|spec| Ok((spec, serde_json::from_value(status)?)));
         let whole = parts.ok().map(|(spec, status)| K::assemble(metadata.clone(), spec, status));
         Ok(Self { metadata, whole, commands, ledger, phase })
     }
@@ -134,7 +132,10 @@ mod tests {
                 "status": {"phase": phase, "commands": [
                     {"id": "a", "type": "Freeze", "outcome": "Postponed", "observedAt": "2026-11-23T10:00:00Z"}]},
             });
-            serde_json::from_str(&lease.to_string()).unwrap()
+            // As a watch reads it, too.
+            let guarded: kube::core::DeserializeGuard<Sketch<Lease>> =
+                serde_json::from_str(&lease.to_string()).unwrap();
+            guarded.0.unwrap()
         };
         for (priority, phase, is_whole, is_over) in [
             (json!(1), "Active", true, false),

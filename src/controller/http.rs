@@ -13,6 +13,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+/// So many pools are looked at before others may have the index.
+const POOLS: usize = 32;
+
 /// What the probes look at.
 #[derive(Clone)]
 pub struct Probes {
@@ -57,7 +60,12 @@ fn say(wrong: Vec<String>, right: &str, what: &str) -> (StatusCode, String) {
 }
 
 async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
-    let gauges = super::lock(&probes.shell.index).gauges();
+    let mut gauges = super::lock(&probes.shell.index).gauges();
+    // The index is not held for long, however many pools there are.
+    let pools = super::lock(&probes.shell.index).pool_keys();
+    for some in pools.chunks(POOLS) {
+        gauges.pools.extend(super::lock(&probes.shell.index).pools(some));
+    }
     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], probes.shell.metrics.text(&gauges))
 }

@@ -67,9 +67,14 @@ fn literal(invalid: &Invalid) -> &'static str {
     }
 }
 
+fn literal_of(source: &EvaluationError) -> &'static str {
+    // What is too slow or too large was meant.
+    if matches!(source, EvaluationError::Failed(_)) { LITERAL } else { "" }
+}
+
 /// Why a template could not be filled, and where.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{path}: {source}")]
+#[error("{path}: {source}{}", literal_of(.source))]
 pub struct RenderError {
     /// Where the expression stands.
     pub path: String,

@@ -1,11 +1,12 @@
 //! `make bench`: how long things take, as ratios in one run on a control plane of its own: machines differ, and so do their
-//! moods. Prints the figures; fails where a budget is not kept.
+//! moods. Prints the figures; fails where a budget is not kept. Arguments name the parts that are wanted: `namespaces`, `memory`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode, time::Duration, time::Instant};
 
+mod memory;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 use support::{
@@ -29,7 +30,15 @@ async fn main() -> ExitCode {
         }
     };
     install::everything(&plane).await.expect("Drydock is installed");
-    let kept = namespaces(&plane).await;
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
+    let mut kept = true;
+    if is_wanted("namespaces") {
+        kept &= namespaces(&plane).await;
+    }
+    if is_wanted("memory") {
+        kept &= memory::all(&plane).await;
+    }
     plane.stop().await.expect("the control plane ends");
     if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

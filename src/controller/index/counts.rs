@@ -31,6 +31,7 @@ impl Pool {
             foreign: BTreeSet::new(),
             rooms: BTreeMap::new(),
             held_back: BTreeMap::new(),
+            queued: 0,
             shrinking: false,
             free: BTreeSet::new(),
             queue: BTreeMap::new(),
@@ -81,7 +82,7 @@ impl Pool {
 
     /// How many leases wait for it.
     pub(super) fn waiting(&self) -> i64 {
-        self.queue.values().map(|class| i64::try_from(class.len()).unwrap_or(0)).sum()
+        self.queued
     }
 
     /// How many more resources both limits allow, those counted that are ordered.

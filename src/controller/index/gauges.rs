@@ -1,6 +1,6 @@
 //! What the metrics show of the index: how pools stand, and what hangs in its teardown.
 
-use super::Index;
+use super::{Index, ObjectKey};
 use crate::{
     api::{Condition, Lease, LeasePhase, Resource, ResourcePhase, blueprint::ResourceCounts},
     controller::metrics::Gauges,
@@ -20,14 +20,19 @@ pub struct PoolGauge {
 }
 
 impl Index {
-    /// What the metrics show.
+    /// What the metrics show, but for the pools.
     pub fn gauges(&self) -> Gauges {
-        Gauges { sizes: self.sizes(), failing_teardowns: self.failing_teardowns(), pools: self.pools() }
+        Gauges { sizes: self.sizes(), failing_teardowns: self.failing_teardowns(), pools: Vec::new() }
     }
 
-    /// How each pool stands.
-    fn pools(&self) -> Vec<PoolGauge> {
-        let gauge = |(key, pool): (_, &super::Pool)| {
+    /// The Blueprints that there are.
+    pub fn pool_keys(&self) -> Vec<ObjectKey> {
+        self.blueprints.keys().cloned().collect()
+    }
+
+    /// How these pools stand, as far as they are there.
+    pub fn pools(&self, keys: &[ObjectKey]) -> Vec<PoolGauge> {
+        let gauge = |(key, pool): (&ObjectKey, &super::Pool)| {
             let listed = pool.slots.as_ref().and_then(|slots| i64::try_from(slots.len()).ok());
             let limit = pool.object.spec.limits.max_resources;
             PoolGauge {
@@ -37,7 +42,7 @@ impl Index {
                 waiting: pool.waiting(),
             }
         };
-        self.blueprints.iter().map(gauge).collect()
+        keys.iter().filter_map(|key| self.blueprints.get_key_value(key)).map(gauge).collect()
     }
 
     /// How many teardowns of each kind have failed, and are not done.

@@ -159,6 +159,8 @@ struct Pool {
     free: BTreeSet<(i64, ObjectKey)>,
     /// Leases that may be served by it and have no grant on its way, by what they want.
     queue: BTreeMap<Wants, BTreeMap<Place, ObjectKey>>,
+    /// How many those are.
+    queued: i64,
     /// Slots that its next pass is to build in, and for whom; for nobody, so that `minReady` are kept ready.
     orders: BTreeMap<String, Option<ObjectKey>>,
     /// Builds that failed in a row.

@@ -170,7 +170,8 @@ impl Index {
         for queued in &waiter.queues {
             if let Some(pool) = self.blueprints.get_mut(&queued.blueprint) {
                 if open {
-                    pool.queue.entry(queued.wants.clone()).or_default().insert(queued.place.clone(), key.clone());
+                    let class = pool.queue.entry(queued.wants.clone()).or_default();
+                    pool.queued += i64::from(class.insert(queued.place.clone(), key.clone()).is_none());
                 }
                 if changed {
                     self.moved.insert(queued.blueprint.clone(), true);
@@ -184,7 +185,7 @@ impl Index {
     pub(super) fn leave(&mut self, queued: &Queued) {
         let Some(pool) = self.blueprints.get_mut(&queued.blueprint) else { return };
         if let Some(class) = pool.queue.get_mut(&queued.wants) {
-            class.remove(&queued.place);
+            pool.queued -= i64::from(class.remove(&queued.place).is_some());
             if class.is_empty() {
                 pool.queue.remove(&queued.wants);
             }

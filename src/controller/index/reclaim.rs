@@ -19,6 +19,10 @@ use std::{
     sync::Arc,
 };
 
+/// So many selectors of one namespace, and of all together, are compared with the slots in one plan, those of the first in order. The
+/// rest waits for the next plan: whoever makes a lease for each selector must not make plans dear for the others.
+const SELECTORS: (usize, usize) = (32, 256);
+
 /// A resource that makes room for a waiting lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Room {
@@ -106,8 +110,12 @@ impl Index {
         let mut helpful: BTreeMap<Option<&Selector>, VecDeque<usize>> = BTreeMap::new();
         let mut is_used = vec![false; making.len()];
         let mut left: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+        let mut compared: BTreeMap<&str, usize> = BTreeMap::new();
         let mut rooms = BTreeMap::new();
         for key in in_order.into_values() {
+            if rooms.len() == making.len() {
+                break;
+            }
             *steps += 1;
             let Some(lease) = self.leases.get(key) else { continue };
             if self.is_helped_elsewhere(key, blueprint, now, &mut elsewhere, steps) {
@@ -117,9 +125,16 @@ impl Index {
             if *left == Some(0) {
                 continue;
             }
-            let helpful = helpful
-                .entry(lease.spec.selector.as_ref())
-                .or_insert_with(|| self.helpful(blueprint, pool, lease, &making, steps));
+            let selector = lease.spec.selector.as_ref();
+            if !helpful.contains_key(&selector) {
+                let of_namespace = compared.entry(&*key.namespace).or_default();
+                if helpful.len() >= SELECTORS.1 || *of_namespace >= SELECTORS.0 {
+                    continue;
+                }
+                *of_namespace += 1;
+            }
+            let helpful =
+                helpful.entry(selector).or_insert_with(|| self.helpful(blueprint, pool, lease, &making, steps));
             while helpful.front().is_some_and(|first| is_used[*first]) {
                 helpful.pop_front();
                 *steps += 1;

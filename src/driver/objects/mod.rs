@@ -194,6 +194,8 @@ impl Driver for Objects {
     fn is_over(&self, uid: &str) {
         if let Some(workshop) = self.workshop.get() {
             workshop.live.leave(uid);
+            lock(&workshop.plans).remove(uid);
+            lock(&workshop.slow).remove(uid);
         }
     }
 

@@ -7,6 +7,7 @@ mod story_47;
 mod story_50;
 mod story_51;
 mod story_52;
+mod unreadable;
 mod waiters;
 
 use crate::{

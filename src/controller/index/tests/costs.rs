@@ -1,7 +1,10 @@
 //! What events cost, counted in comparisons, calls and writes; and whom a failure costs anything.
 
 use super::{told::*, *};
-use crate::api::Duration;
+use crate::api::{
+    Duration,
+    common::{Operator, Requirement},
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn sized(size: &str) -> LeaseSpec {
@@ -67,6 +70,22 @@ fn planning_costs_what_there_is_and_not_its_cube() {
     let many = World::half_idle(400, 200).steps_of_a_plan();
     assert!(few > 0 && many <= 8 * few, "{few} steps with 50 hosts, {many} with 400");
     assert!(many <= 4 * (400 + 200), "{many} steps for 400 hosts and 200 that wait");
+}
+
+/// Nor does it cost more than for so many selectors, where each of one namespace's leases selects otherwise.
+#[test]
+fn planning_compares_a_bounded_number_of_selectors() {
+    let mut world = World::half_idle(400, 0);
+    for n in 0..300 {
+        let mut spec = sized("big");
+        let other = Requirement { key: "other".into(), operator: Operator::NotIn, values: vec![n.to_string()] };
+        spec.selector.as_mut().unwrap().match_expressions = vec![other];
+        world.ask(&format!("waiter-{n}"), spec);
+    }
+    world.settle();
+    let steps = world.steps_of_a_plan();
+    let (slots, idle) = (400, 200);
+    assert!(steps <= 32 * (slots + idle) + 300 + idle, "{steps} steps");
 }
 
 /// A driver that counts how often it is asked for its slots.
