@@ -87,8 +87,9 @@ pub struct LedgerEntry {
     /// The command's id.
     #[schemars(length(max = 63))]
     pub id: String,
-    /// The command's type.
+    /// The command's type; of a command that was refused since this version does not know it, any text.
     #[serde(rename = "type")]
+    #[schemars(with = "String", length(max = 64))]
     pub type_: CommandType,
     /// What came of it. `Applied`: done. `Ignored`: it was so already. `Refused`: not done; `message` says why and what
     /// to do instead.

@@ -178,7 +178,7 @@ fn judge<K: Queued>(object: &K, command: &Command, patience: Patience) -> Verdic
         return Verdict::Waiting(None);
     };
     match (entry.outcome, patience) {
-        (Outcome::Refused, _) => Verdict::Bad(words(entry)),
+        (Outcome::Refused | Outcome::Unknown(_), _) => Verdict::Bad(words(entry)),
         (_, Patience::Teardown(_)) if !object.is_destroyed() => Verdict::Waiting(Some(object.story())),
         (_, Patience::Teardown(_)) => Verdict::Good(object.story()),
         (_, _) => Verdict::Good(words(entry)),
@@ -188,7 +188,9 @@ fn judge<K: Queued>(object: &K, command: &Command, patience: Patience) -> Verdic
 /// Of an object that is gone: a Release has what it wanted, whoever did it.
 fn judge_gone<K: Queued>(last: Option<&K>, command: &Command) -> Verdict {
     match (last.and_then(|object| object.outcome(&command.id)), command.type_) {
-        (Some(entry), _) if entry.outcome == Outcome::Refused => Verdict::Bad(words(entry)),
+        (Some(entry), _) if matches!(entry.outcome, Outcome::Refused | Outcome::Unknown(_)) => {
+            Verdict::Bad(words(entry))
+        }
         (_, CommandType::Release) => Verdict::Good("gone".to_owned()),
         (Some(entry), _) => Verdict::Good(format!("{}; it is gone since", words(entry))),
         (None, _) => Verdict::Bad("it was deleted before the command was consumed".to_owned()),

@@ -22,7 +22,27 @@ pub trait Clock: Send + Sync {
 
     /// How long a watch that fails waits between its attempts. By default spread out at random, by the system's randomness.
     fn watch_back_off(&self) -> Box<dyn Backoff> {
-        Box::new(DefaultBackoff::default())
+        Box::new(Capped(DefaultBackoff::default()))
+    }
+}
+
+/// A watch that fails waits no longer than this: commands are seen so soon after an outage of the API server.
+const LONGEST_WATCH_BACK_OFF: Duration = Duration::from_secs(5);
+
+/// The default back-off of watches, which grows to 30 s, up to [`LONGEST_WATCH_BACK_OFF`].
+struct Capped(DefaultBackoff);
+
+impl Iterator for Capped {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|wait| wait.min(LONGEST_WATCH_BACK_OFF))
+    }
+}
+
+impl Backoff for Capped {
+    fn reset(&mut self) {
+        self.0.reset();
     }
 }
 
@@ -52,4 +72,17 @@ impl Clock for SystemClock {
 /// How long from one instant to another; nothing where that is past.
 pub fn until(now: MicroTime, then: MicroTime) -> Duration {
     then.timestamp().duration_since(now.timestamp()).try_into().unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_does_not_wait_long_however_often_it_has_failed() {
+        let mut back_off = SystemClock.watch_back_off();
+        let waits: Vec<_> = (0..20).filter_map(|_| back_off.next()).collect();
+        assert_eq!(waits.len(), 20);
+        assert!(waits.iter().all(|wait| *wait <= LONGEST_WATCH_BACK_OFF) && waits[0] < waits[19], "{waits:?}");
+    }
 }

@@ -89,9 +89,9 @@ type Moved = (f64, f64, String);
 
 /// 22 KB of templates whose comprehensions would fill gigabytes.
 async fn multiplying(sandbox: &Sandbox<'_>, controller: &mut ControllerProcess) -> Moved {
-    let numbers = (0..400).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
-    let list = format!("${{[{numbers}].map(a, [{numbers}].map(b, 'x{}'))}}", "y".repeat(200));
-    let templates: Vec<Value> = (0..6)
+    let numbers = (0..60).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let list = format!("${{[{numbers}].map(a, [{numbers}].map(b, 'x{}'))}}", "y".repeat(500));
+    let templates: Vec<Value> = (0..20)
         .map(|n| {
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("m-{n}")},
                 "data": {"a": list}})

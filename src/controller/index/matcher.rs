@@ -5,7 +5,7 @@
 //! An offer (lease ↔ resource) and an order (lease ↔ slot) are taken back only by the pass that they were made to, when
 //! it has ended: then the index shows what came of it.
 
-use super::{Index, Key, ObjectKey, Pool, Queued, Wants};
+use super::{Index, Key, ObjectKey, Pool, Queued, Wants, precedence::MAX_HELD_BACK};
 use crate::{
     api::{Lease, MicroTime, Resource, ResourcePhase, blueprint::Placement, slot_name, step::Slot},
     lifecycle::{
@@ -35,8 +35,15 @@ impl Index {
             return;
         }
         let queues = waiter.queues.clone();
-        loop {
-            if let Some(resource) = queues.iter().find_map(|queued| self.best_free(&queued.blueprint, &lease, now)) {
+        for held_back in 0..=MAX_HELD_BACK {
+            let free = |queued: &Queued| match held_back {
+                // It has stood back for enough others.
+                MAX_HELD_BACK => {
+                    self.best_free_of(&queued.blueprint, &lease, now, |key| !self.is_held_back_by_name(key))
+                }
+                _ => self.best_free(&queued.blueprint, &lease, now),
+            };
+            if let Some(resource) = queues.iter().find_map(free) {
                 return self.make_offer(key, &resource, now);
             }
             if !queues.iter().any(|queued| self.hold_back_for_another(&queued.blueprint, &lease, now)) {
@@ -64,6 +71,20 @@ impl Index {
 
     /// Where there is a choice a lease gets a resource that outlives it, else the one that lives longest.
     pub(super) fn best_free(&self, blueprint: &ObjectKey, lease: &Lease, now: MicroTime) -> Option<ObjectKey> {
+        if self.blueprints.get(blueprint)?.free.is_empty() {
+            return None;
+        }
+        let asking = ObjectKey::of(&lease.metadata);
+        self.best_free_of(blueprint, lease, now, self.may_take(blueprint, &asking, now))
+    }
+
+    fn best_free_of(
+        &self,
+        blueprint: &ObjectKey,
+        lease: &Lease,
+        now: MicroTime,
+        may_take: impl Fn(&ObjectKey) -> bool,
+    ) -> Option<ObjectKey> {
         let pool = self.blueprints.get(blueprint)?;
         if pool.free.is_empty() || !self.may_hold(pool, lease.metadata.namespace.as_deref().unwrap_or_default()) {
             return None;
@@ -71,13 +92,12 @@ impl Index {
         let end = |r: &Resource| r.status.as_ref().and_then(|s| s.expires_at);
         let needed = deadline::granted_now(lease, &pool.object.spec.lease, now);
         let outlives = |r: &Resource| end(r).is_none_or(|end| needed.is_some_and(|needed| needed <= end));
-        let asking = ObjectKey::of(&lease.metadata);
         let fitting = pool
             .free
             .iter()
             .filter_map(|(_, key)| self.resources.get(key).map(|r| (key, r)))
             .filter(|(_, r)| matching::fits(&lease.spec, r, &pool.object.spec.resource, now))
-            .filter(|(key, _)| self.gives_way_to(key, &asking, now).is_none());
+            .filter(|(key, _)| may_take(key));
         let mut longest: Option<(&ObjectKey, &Arc<Resource>)> = None;
         for (key, resource) in fitting {
             if outlives(resource) {

@@ -208,6 +208,10 @@ impl Waiter {
         self.news.or(self.recorded)
     }
 
+    fn place_in(&self, blueprint: &ObjectKey) -> Option<&Place> {
+        self.queues.iter().find(|queued| queued.blueprint == *blueprint).map(|queued| &queued.place)
+    }
+
     fn is_in(&self, blueprint: &ObjectKey) -> bool {
         self.queues.iter().any(|queued| queued.blueprint == *blueprint)
     }

@@ -12,86 +12,138 @@ use crate::{
         queue,
     },
 };
+use std::collections::BTreeMap;
 
 /// How many leases that are not of a lower priority may be granted a resource past one that waits for its room. Each grant of a
 /// warm resource saves a build, so that this many of one flavour are served between two builds.
 pub(super) const MAX_PASSED_OVER: u32 = 8;
 
+/// So many leases of one namespace, and of all together, are looked at that are ahead of another: those in front.
+const MAX_AHEAD: (usize, usize) = (4, 32);
+
+/// Of those that a lease could take so many are held back for others in one event. More are granted to it.
+pub(super) const MAX_HELD_BACK: usize = 4;
+
 impl Index {
-    /// The first lease that is ahead of another in the queue of a resource's Blueprint, and that could be served if the resource
-    /// were gone, and not before.
-    fn first_ahead(&self, key: &ObjectKey, of: &ObjectKey, now: MicroTime) -> Option<&ObjectKey> {
-        let resource = self.resources.get(key)?;
-        let (blueprint, pool) = self.pool_of(resource)?;
-        let policy = &pool.object.spec.resource;
+    /// The leases that are ahead of another in the queue of a Blueprint, and that wait for its room: the first in front.
+    fn ahead(&self, blueprint: &ObjectKey, of: &ObjectKey, now: MicroTime) -> Vec<&ObjectKey> {
+        let Some(pool) = self.blueprints.get(blueprint) else { return Vec::new() };
         // Whoever waits for a listed slot that is not taken gets it; what is in a slot differs from it in its parameters only.
-        let is_alike = policy.parameters.is_empty() && (pool.slots.is_none() || pool.places() > 0);
-        if pool.queue.len() < 2 || (is_alike && pool.slots.is_some()) || !pool.may_build(now) {
-            return None;
+        let is_alike = pool.object.spec.resource.parameters.is_empty() && pool.slots.is_some() && pool.places() > 0;
+        if pool.queue.len() < 2 || is_alike || !pool.may_build(now) {
+            return Vec::new();
         }
-        let place = &self.waiters.get(of)?.queues.iter().find(|queued| queued.blueprint == *blueprint)?.place;
-        let would_help = |lease: &ObjectKey| {
-            let Some(object) = self.leases.get(lease) else { return false };
-            let room = Room { resource: key.clone(), at: None };
-            !matching::fits(&object.spec, resource, policy, now)
-                && !self.helpful(blueprint, pool, object, &[room], &mut 0).is_empty()
-        };
+        let Some(place) = self.waiters.get(of).and_then(|waiter| waiter.place_in(blueprint)) else { return Vec::new() };
         let is_open = |lease: &ObjectKey| {
             let waits = |object| queue::waits(object, now) && !queue::gives_up_at_once(object);
             self.leases.get(lease).is_some_and(|object| waits(object))
                 && !self.has_build_in_flight(lease, blueprint, now)
         };
         let heads = pool.queue.iter().filter_map(|(wants, class)| {
-            let mut ahead = class.range(..place);
-            let (place, lease) = ahead.find(|(_, lease)| is_open(lease))?;
+            let (place, lease) = class.range(..place).find(|(_, lease)| is_open(lease))?;
             let may_build = pool.flavour_put_off(&wants.flavours, now).is_none()
-                && self.may_build_for(pool, &lease.namespace)
-                && self.would_ask_first(lease, blueprint, now)
-                && !self.has_other_room(pool, lease, key)
-                && would_help(lease);
+                && !pool.yields(wants, &lease.namespace, now)
+                && self.may_build_for(pool, &lease.namespace);
             may_build.then_some((place, lease))
         });
-        heads.min().map(|(_, lease)| lease)
+        let in_order: BTreeMap<_, _> = heads.collect();
+        let mut of_namespace: BTreeMap<&str, usize> = BTreeMap::new();
+        let counted = in_order.into_values().filter(|lease| {
+            let count = of_namespace.entry(&*lease.namespace).or_default();
+            *count += 1;
+            *count <= MAX_AHEAD.0
+        });
+        counted.take(MAX_AHEAD.1).collect()
     }
 
-    /// Whether this is the first of the Blueprints that a lease may be served by which could build for it.
+    /// The first of these that could be served if a resource were gone, and not before.
+    fn needs_room_of<'a>(&self, key: &ObjectKey, ahead: &[&'a ObjectKey], now: MicroTime) -> Option<&'a ObjectKey> {
+        let resource = self.resources.get(key)?;
+        let (blueprint, pool) = self.pool_of(resource)?;
+        let would_help = |lease: &ObjectKey| {
+            let Some(object) = self.leases.get(lease) else { return false };
+            let room = Room { resource: key.clone(), at: None };
+            !matching::fits(&object.spec, resource, &pool.object.spec.resource, now)
+                && !self.helpful(blueprint, pool, object, &[room], &mut 0).is_empty()
+        };
+        let needs_it = |lease: &ObjectKey| {
+            self.would_ask_first(lease, blueprint, now) && !self.has_other_room(pool, lease, key) && would_help(lease)
+        };
+        ahead.iter().copied().find(|lease| needs_it(lease))
+    }
+
+    fn first_ahead(&self, key: &ObjectKey, of: &ObjectKey, now: MicroTime) -> Option<&ObjectKey> {
+        let (blueprint, _) = self.pool_of(self.resources.get(key)?)?;
+        self.needs_room_of(key, &self.ahead(blueprint, of, now), now)
+    }
+
+    /// Whether no Blueprint that a lease would rather be served by could build for it now, or makes room for it.
     fn would_ask_first(&self, lease: &ObjectKey, blueprint: &ObjectKey, now: MicroTime) -> bool {
-        let could_build = |queued: &&Queued| {
+        let serves = |queued: &Queued| {
             self.blueprints.get(&queued.blueprint).is_some_and(|pool| {
-                pool.may_build(now)
+                let may_build = pool.may_build(now)
                     && pool.flavour_put_off(&queued.wants.flavours, now).is_none()
-                    && self.may_build_for(pool, &lease.namespace)
+                    && self.may_build_for(pool, &lease.namespace);
+                may_build && (pool.places() > 0 || pool.rooms.contains_key(lease))
             })
         };
         let queues = self.waiters.get(lease).into_iter().flat_map(|waiter| &waiter.queues);
-        queues.into_iter().find(could_build).is_some_and(|first| first.blueprint == *blueprint)
+        let mut rather = queues.into_iter().take_while(|queued| queued.blueprint != *blueprint);
+        !rather.any(serves)
     }
 
-    /// Whether another resource makes room for a lease, or is held back for it.
+    /// Whether another resource makes room for a lease, or is held back for it. One that somebody still holds may take its time.
     fn has_other_room(&self, pool: &Pool, lease: &ObjectKey, resource: &ObjectKey) -> bool {
+        let is_near = |held: &ObjectKey| self.is_unused(held) || !self.is_unused(resource);
         pool.rooms.get(lease).is_some_and(|room| room.resource != *resource)
-            || pool.held_back.iter().any(|(held, of)| of == lease && held != resource)
+            || pool.held_back.iter().any(|(held, of)| of == lease && held != resource && is_near(held))
+    }
+
+    /// Whether nobody holds a resource or is about to.
+    fn is_unused(&self, key: &ObjectKey) -> bool {
+        self.resources.get(key).is_some_and(|resource| self.claims_held(resource) == 0)
+            && !self.offers.contains_key(key)
     }
 
     /// The lease that a resource is to make room for rather than be granted to this one.
     pub(super) fn gives_way_to(&self, key: &ObjectKey, lease: &ObjectKey, now: MicroTime) -> Option<&ObjectKey> {
+        let (blueprint, _) = self.pool_of(self.resources.get(key)?)?;
+        self.gives_way_to_one_of(key, &self.ahead(blueprint, lease, now), lease, now)
+    }
+
+    fn gives_way_to_one_of<'a>(
+        &self,
+        key: &ObjectKey,
+        ahead: &[&'a ObjectKey],
+        lease: &ObjectKey,
+        now: MicroTime,
+    ) -> Option<&'a ObjectKey> {
         let resource = self.resources.get(key)?;
         // One that has refused to go is granted once more, and asked again afterwards.
-        if self.unreclaimable.contains(key) || pool::refused_reclaim(resource).is_some() || bug!(GrantsPastTheFirst) {
+        if ahead.is_empty()
+            || self.unreclaimable.contains(key)
+            || pool::refused_reclaim(resource).is_some()
+            || bug!(GrantsPastTheFirst)
+        {
             return None;
         }
-        let first = self.first_ahead(key, lease, now)?;
-        let is_unused = self.claims_held(resource) == 0 && !self.offers.contains_key(key);
-        let (first_waits, passed) = self.waiters.get(first).map(|waiter| (waiter, waiter.passed_over))?;
-        let outranks = || {
-            let place = |waiter: &super::Waiter| {
-                let (blueprint, _) = self.pool_of(resource)?;
-                waiter.queues.iter().find(|queued| queued.blueprint == *blueprint).map(|queued| queued.place.clone())
-            };
-            let (ahead, behind) = (place(first_waits), self.waiters.get(lease).and_then(place));
-            ahead.zip(behind).is_some_and(|(ahead, behind)| ahead.outranks(&behind))
-        };
-        (passed >= MAX_PASSED_OVER || (is_unused && outranks())).then_some(first)
+        let (blueprint, _) = self.pool_of(resource)?;
+        let first = self.needs_room_of(key, ahead, now)?;
+        let place = |lease: &ObjectKey| self.waiters.get(lease)?.place_in(blueprint);
+        let outranks = || place(first).zip(place(lease)).is_some_and(|(ahead, behind)| ahead.outranks(behind));
+        let passed_over = self.waiters.get(first)?.passed_over;
+        (passed_over >= MAX_PASSED_OVER || (self.is_unused(key) && outranks())).then_some(first)
+    }
+
+    /// Whether a lease may be granted this resource, which fits it: asked of each that it could take.
+    pub(super) fn may_take<'a>(
+        &'a self,
+        blueprint: &ObjectKey,
+        lease: &'a ObjectKey,
+        now: MicroTime,
+    ) -> impl Fn(&ObjectKey) -> bool + 'a {
+        let ahead = self.ahead(blueprint, lease, now);
+        move |key| self.gives_way_to_one_of(key, &ahead, lease, now).is_none()
     }
 
     /// A resource is about to be offered to a lease: whoever waits for its room is passed over.
@@ -128,7 +180,10 @@ impl Index {
             resource.is_some_and(|r| matching::fits(&lease.spec, r, &pool.object.spec.resource, now))
         };
         let free = pool.free.iter().map(|(_, key)| key).filter(|key| fits(key) && !pool.held_back.contains_key(*key));
-        let found = free.filter_map(|key| Some((key.clone(), self.gives_way_to(key, &asking, now)?.clone()))).next();
+        let ahead = self.ahead(blueprint, &asking, now);
+        let mut gives_way =
+            free.filter_map(|key| Some((key.clone(), self.gives_way_to_one_of(key, &ahead, &asking, now)?.clone())));
+        let found = gives_way.next();
         let Some((resource, first)) = found else { return false };
         self.hold_back(&resource, Some(first));
         true
@@ -144,9 +199,30 @@ impl Index {
         }
     }
 
+    /// The plan has room for whom nothing needs to be held back, or none where something is: what is held back for a lease and not
+    /// planned for it is granted, until it has changed.
+    pub(super) fn grant_what_is_not_planned(&mut self, blueprint: &ObjectKey, now: MicroTime) {
+        self.offer_held_back(blueprint, now);
+        let Some(pool) = self.blueprints.get(blueprint) else { return };
+        let is_planned = |key: &ObjectKey, lease: &ObjectKey| {
+            let is_idle = self.resources.get(key).is_some_and(|r| pool::bucket(r) == Bucket::Idle);
+            !is_idle || pool.rooms.get(lease).is_some_and(|room| room.resource == *key)
+        };
+        let unplanned: Vec<_> =
+            pool.held_back.iter().filter(|(key, lease)| !is_planned(key, lease)).map(|(key, _)| key.clone()).collect();
+        for key in unplanned {
+            self.unreclaimable.insert(key.clone());
+            self.offer(&key, now);
+        }
+    }
+
     /// Whether a resource makes room for a lease that is ahead of those whom it fits.
     pub(super) fn is_held_back(&self, key: &ObjectKey, resource: &Resource) -> bool {
         self.pool_of(resource).is_some_and(|(_, pool)| pool.held_back.contains_key(key))
+    }
+
+    pub(super) fn is_held_back_by_name(&self, key: &ObjectKey) -> bool {
+        self.resources.get(key).is_some_and(|resource| self.is_held_back(key, resource))
     }
 
     /// What was held back for a lease that needs it no more is offered again.

@@ -68,13 +68,14 @@ impl Index {
         self.plan_steps += steps;
         let Some(pool) = self.blueprints.get_mut(blueprint) else { return };
         if pool.rooms == rooms {
-            return;
+            return self.grant_what_is_not_planned(blueprint, now);
         }
         let before = std::mem::replace(&mut pool.rooms, rooms.clone());
         self.dirty.push(Key::Blueprint(blueprint.clone()));
         let changed = before.keys().chain(rooms.keys()).filter(|lease| before.get(*lease) != rooms.get(*lease));
         // Whoever has a first status is told anew; another's pass is on its way.
         self.dirty.extend(changed.cloned().map(Key::Lease));
+        self.grant_what_is_not_planned(blueprint, now);
     }
 
     /// Which resource makes room for whom. Leases that select alike are helped by the same resources, so slots are compared
@@ -139,7 +140,10 @@ impl Index {
                 helpful.pop_front();
                 *steps += 1;
             }
-            if let Some(first) = helpful.pop_front() {
+            // What is held back is for its own lease only.
+            let is_for_it =
+                |n: &usize| !is_used[*n] && pool.held_back.get(&making[*n].resource).is_none_or(|lease| lease == key);
+            if let Some(first) = helpful.iter().position(is_for_it).and_then(|at| helpful.remove(at)) {
                 is_used[first] = true;
                 rooms.insert(key.clone(), making[first].clone());
                 *left = left.map(|left| left - 1);

@@ -57,7 +57,7 @@ pub fn question(driver: Option<&Arc<dyn Driver>>, blueprint: Option<&Blueprint>)
 }
 
 /// Asks whether a deadline that has come is to be kept: of the lease, where the work is about one, else of the resource. Whoever
-/// has declined is not asked again before `expiry.retryAfter`, whatever else happens to the object.
+/// has declined is not asked again before half of `expiry.retryAfter`, whatever else happens to the object.
 pub async fn ask(shell: &Arc<Shell>, driver: Option<&Arc<dyn Driver>>, blueprint: &Blueprint, work: Work) -> Verdict {
     let (id, end) = subject(&work);
     let now = shell.clock.now();
@@ -74,7 +74,10 @@ pub async fn ask(shell: &Arc<Shell>, driver: Option<&Arc<dyn Driver>>, blueprint
     match &verdict {
         Verdict::Decline(why) => {
             let retry_after = blueprint.spec.expiry.as_ref().and_then(|expiry| expiry.retry_after);
-            let until = now.after(retry_after.unwrap_or(RETRY_AFTER).max(SHORTEST));
+            // Half of it: the next time at which it is asked about may be less than `retryAfter` from now.
+            let half = retry_after.unwrap_or(RETRY_AFTER).max(SHORTEST).to_std() / 2;
+            let until =
+                now.after(crate::api::Duration::from_millis(i64::try_from(half.as_millis()).unwrap_or(i64::MAX)));
             declined.insert(id, (end, why.clone(), until));
         }
         Verdict::Expire => drop(declined.remove(&id)),

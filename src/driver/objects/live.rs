@@ -35,6 +35,8 @@ const WATCH_SECONDS: u32 = 200;
 const LINGERS: Duration = Duration::from_secs(60);
 /// Lists come in pages of so many objects, and one page at a time: an object may be as large as 1.5 MiB.
 const PAGE: u32 = 25;
+/// Nobody keeps others from listing for longer.
+const LONGEST_LIST: Duration = Duration::from_secs(10);
 /// An account that may not watch is asked again after so long.
 const DENIED: Duration = Duration::from_secs(300);
 
@@ -274,10 +276,25 @@ async fn watch(live: Weak<Live>, client: Client, kinds: Arc<Kinds>, scope: Scope
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
     let Some(lists) = live.upgrade().map(|live| live.lists.clone()) else { return };
     let mut listing = None;
-    while let Some(event) = events.next().await {
+    loop {
+        let next = match &listing {
+            Some((_, until)) => match tokio::time::timeout_at(*until, events.next()).await {
+                Ok(next) => next,
+                // One list that takes long holds up nobody else's.
+                Err(_) => {
+                    listing = None;
+                    continue;
+                }
+            },
+            None => events.next().await,
+        };
+        let Some(event) = next else { return };
         match &event {
             // What comes next is a list.
-            Ok(Event::Init) if listing.is_none() => listing = lists.clone().acquire_owned().await.ok(),
+            Ok(Event::Init) if listing.is_none() => {
+                let permit = lists.clone().acquire_owned().await.ok();
+                listing = permit.map(|permit| (permit, Instant::now() + LONGEST_LIST));
+            }
             Ok(Event::Init | Event::InitApply(_)) => {}
             // It has ended, one way or the other; between two attempts others have their turn.
             Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) | Err(_) => listing = None,
@@ -319,6 +336,8 @@ fn see(watch: &mut Watch, event: Event<Snapshot>, kind: &Kind) -> BTreeSet<Strin
         Event::Delete(object) => {
             if let Some((uid, owner)) = wanted(watch, &object) {
                 watch.seen.remove(&uid);
+                // A read that began before may show it still.
+                watch.wanted.remove(&uid);
                 return [owner].into();
             }
         }
@@ -351,6 +370,44 @@ mod tests {
     fn counted(live: &Live) -> (usize, usize) {
         let state = live.state();
         (state.watches.len(), state.changed.len())
+    }
+
+    /// Whoever may label objects as Drydock's own takes no memory by that, and wakes nobody.
+    #[tokio::test]
+    async fn only_what_is_on_record_is_kept() {
+        let mut watch = Watch {
+            task: tokio::spawn(std::future::pending::<()>()).abort_handle(),
+            owners: ["a".to_owned()].into(),
+            unneeded_since: None,
+            synced: true,
+            denied_at: None,
+            wanted: BTreeMap::from([("on-record".to_owned(), "a".to_owned())]),
+            seen: BTreeMap::new(),
+            listed: BTreeMap::new(),
+        };
+        let kind = made("ConfigMap").kind;
+        let object = |uid: &str| -> Snapshot {
+            let labels = serde_json::json!({"drydock.dev/owner": "a"});
+            let object = serde_json::json!({"metadata": {"name": "x", "uid": uid, "labels": labels}});
+            serde_json::from_str(&object.to_string()).unwrap()
+        };
+        let nobody = BTreeSet::new();
+        let owner: BTreeSet<String> = ["a".to_owned()].into();
+        for (event, woken, kept) in [
+            (Event::Apply(object("forged")), &nobody, 0),
+            (Event::Apply(object("on-record")), &owner, 1),
+            (Event::Delete(object("forged")), &nobody, 1),
+            (Event::Init, &nobody, 1),
+            (Event::InitApply(object("forged")), &nobody, 1),
+            (Event::InitApply(object("on-record")), &nobody, 1),
+            (Event::InitDone, &owner, 1),
+            (Event::Delete(object("on-record")), &owner, 0),
+        ] {
+            let told = format!("{event:?}");
+            assert_eq!((&see(&mut watch, event, &kind), watch.seen.len()), (woken, kept), "{told}");
+            assert!(watch.listed.len() <= 1, "{told}");
+        }
+        watch.task.abort();
     }
 
     #[tokio::test(start_paused = true)]

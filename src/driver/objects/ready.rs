@@ -234,16 +234,16 @@ impl Workshop {
     }
 }
 
-/// The objects of an environment as values: as many as an environment may weigh, in order.
+/// The objects of an environment as values. Beyond what an environment may weigh only which objects they are.
 fn parsed(objects: &[Seen]) -> Vec<Value> {
     let mut left = MAX_ENVIRONMENT;
-    let fit = objects.iter().take_while(|seen| {
+    let value = |seen: &Seen| {
         let weight = seen.weight();
         let fits = weight <= left;
         left = left.saturating_sub(weight);
-        fits
-    });
-    fit.map(Seen::value).collect()
+        if fits { seen.value() } else { seen.outline() }
+    };
+    objects.iter().map(value).collect()
 }
 
 /// A finding with what the objects say: why an environment is not ready is seldom in the question.

@@ -45,6 +45,22 @@ pub struct Seen {
     pub is_whole: bool,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Outline {
+    api_version: String,
+    kind: String,
+    metadata: Name,
+}
+
+#[derive(Default, serde::Serialize, Deserialize)]
+#[serde(default)]
+struct Name {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Head<'t> {
     #[serde(default)]
@@ -60,10 +76,25 @@ struct Metadata {
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
+    generation: Option<i64>,
     deletion_timestamp: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
     labels: Ours,
     annotations: Ours,
     finalizers: First,
+}
+
+/// The part that the API server keeps account in, and no expression sees.
+#[derive(Deserialize)]
+struct Managed<'t> {
+    #[serde(default, borrow)]
+    metadata: ManagedMetadata<'t>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ManagedMetadata<'t> {
+    #[serde(borrow)]
+    managed_fields: Option<&'t RawValue>,
 }
 
 /// Those entries of a map whose keys are Drydock's.
@@ -142,6 +173,7 @@ impl<'de> Deserialize<'de> for Snapshot {
             namespace: metadata.namespace,
             uid: metadata.uid,
             resource_version: metadata.resource_version,
+            generation: metadata.generation,
             deletion_timestamp: metadata.deletion_timestamp,
             labels: Some(metadata.labels.0),
             annotations: Some(metadata.annotations.0),
@@ -189,7 +221,9 @@ impl Snapshot {
 
     fn whole(&self, kind: &Kind) -> Option<Seen> {
         let text = self.text.get();
-        if text.len() > MAX_TEXT || weight_of_text(text) > MAX_WEIGHT {
+        let managed =
+            serde_json::from_str::<Managed>(text).ok()?.metadata.managed_fields.map_or(0, |raw| raw.get().len());
+        if text.len() - managed > MAX_TEXT || weight_of_text(text) > MAX_WEIGHT {
             return None;
         }
         let mut object: Value = serde_json::from_str(text).ok()?;
@@ -201,11 +235,12 @@ impl Snapshot {
 
     /// What can be seen of an object that is too large: which it is, and its status where that is not too large by itself.
     fn without_contents(&self, kind: &Kind) -> Seen {
-        let ObjectMeta { name, namespace, uid, deletion_timestamp, .. } = &self.metadata;
+        let ObjectMeta { name, namespace, uid, generation, deletion_timestamp, .. } = &self.metadata;
         let metadata = ObjectMeta {
             name: name.clone(),
             namespace: namespace.clone(),
             uid: uid.clone(),
+            generation: *generation,
             deletion_timestamp: deletion_timestamp.clone(),
             ..ObjectMeta::default()
         };
@@ -229,6 +264,12 @@ impl Seen {
     /// The object as expressions see it.
     pub fn value(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// Which object it is, and nothing else of it.
+    pub fn outline(&self) -> Value {
+        let Outline { api_version, kind, metadata } = serde_json::from_str(&self.text).unwrap_or_default();
+        json!({"apiVersion": api_version, "kind": kind, "metadata": metadata})
     }
 
     /// About how many bytes that takes in memory.

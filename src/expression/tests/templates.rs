@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::usual;
 use crate::expression::{
     InLine, Invalid,
-    template::{InvalidAt, MAX_EXPRESSIONS, RenderError, Template},
+    template::{InvalidAt, LITERAL, MAX_EXPRESSIONS, RenderError, Template},
 };
 
 const PATH: &str = "spec.templates[0]";
@@ -120,7 +120,7 @@ fn errors_name_the_place() {
     ];
     for (text, message) in table {
         let error = render(&json!({ "ok": "${1}", "wrong": text })).unwrap_err();
-        assert_eq!(error.to_string(), format!("spec.templates[0].wrong: {message}"));
+        assert_eq!(error.to_string(), format!("spec.templates[0].wrong: {message}{LITERAL}"));
     }
 }
 
