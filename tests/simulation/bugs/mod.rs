@@ -193,18 +193,21 @@ fn without_a_bug_nothing_is_caught() {
 /// Nor are scenes, and they come to where they are to come.
 #[test]
 fn scenes_come_to_their_ends() {
-    nothing_is_caught(2, |setting| setting.scene.is_some());
+    let placements = nothing_is_caught(2, |setting| setting.scene.is_some());
+    // A check that never comes to look at anything checks nothing.
+    assert!(placements.get("placed_where_it_is_full").is_some_and(|looked_at| *looked_at > 0), "{placements:?}");
 }
 
-/// Plays these settings of the table without a bug, with so many seeds each.
-fn nothing_is_caught(seeds: u64, are: impl Fn(&Setting) -> bool) {
+/// Plays these settings of the table without a bug, with so many seeds each. Returns how many placements were looked at in each.
+fn nothing_is_caught(seeds: u64, are: impl Fn(&Setting) -> bool) -> BTreeMap<&'static str, usize> {
     let settings: BTreeMap<_, _> = TABLE.iter().map(|row| (row.setting.name, row.setting)).collect();
     let settings: Vec<_> = settings.into_values().filter(are).collect();
-    let failed = Mutex::new(Vec::new());
+    let (failed, placements) = (Mutex::new(Vec::new()), Mutex::new(BTreeMap::new()));
     crate::each_side_by_side(0..settings.len() as u64 * seeds, |n| {
         let (setting, seed) = (settings[(n / seeds) as usize], n % seeds + 1);
         let name = setting.name;
         let outcome = simulate(&setting.plan(seed));
+        *placements.lock().unwrap().entry(name).or_default() += outcome.placements;
         if let Some(wrong) = outcome.in_vain.or(outcome.wrong) {
             println!("{name}, seed {seed}: {wrong}");
             failed.lock().unwrap().push((name, seed));
@@ -212,6 +215,7 @@ fn nothing_is_caught(seeds: u64, are: impl Fn(&Setting) -> bool) {
     });
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "settings and seeds that went wrong: {failed:?}");
+    placements.into_inner().unwrap()
 }
 
 /// No bug that can be made is forgotten.
