@@ -238,8 +238,9 @@ pub struct ResourcePolicy {
     #[serde(default, rename = "idleTTL", skip_serializing_if = "Option::is_none")]
     pub idle_ttl: Option<Duration>,
     /// How long a resource must be unused before `Reclaim` takes it: a command of yours, or of the controller, where the pool
-    /// is full, a lease waits, and the resource fits nobody who does. Where it fits only leases behind one that needs its
-    /// room, it goes as soon as nobody holds it: at once for a higher priority, else after 8 of them. Default: 3m.
+    /// is full, a lease waits, and the resource fits no waiting lease. A resource that fits only leases behind the first one
+    /// in the queue is released for that first lease as soon as nobody holds it: at once if its priority is higher, else
+    /// after 8 grants to others. Default: 3m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reclaim_after: Option<Duration>,
     /// How long a build may take. Default: 15m.

@@ -72,7 +72,7 @@ pub struct Interface {
 pub struct Deadline {
     // The clocks of api.md, section 3.
     /// Which clock this is. Of a Lease: `Queue`, `Activation`, `Lifetime`, `Hold`, `Finished`; of a Resource: `Build`, `Age`,
-    /// `Idle`; of both: `Teardown`, and `Asking`: a deadline was declined, and is asked about again at this time and ever more seldom after it. (`Heartbeat` is
+    /// `Idle`; of both: `Teardown`, and `Asking`: the end was declined, and the question is repeated at this time and then at growing intervals. (`Heartbeat` is
     /// counted by each controller for itself, and never told here.)
     pub name: DeadlineName,
     /// The instant; nothing happens before it.

@@ -83,7 +83,7 @@ pub(super) use known_words;
 pub enum Recorded<P> {
     /// One of those that this version knows.
     Known(P),
-    /// Another version's. What it stands for is told by the times beside it.
+    /// Another version's. The timestamps in the same status say which phase it corresponds to.
     Unknown(Word),
 }
 
